@@ -1,0 +1,104 @@
+"""How packed codes lie in memory while they are searched.
+
+32 rows are a group, 16 groups a cluster, 64 clusters a block: each level is contiguous in rows, so
+an order of groups is an order of rows and ties can be settled on every level. In memory the rows of
+64 clusters lie side by side (the last axis), so that one instruction works on many of them, and
+what belongs to one group comes from 32 successive elementwise operations, never from a reduction
+along an axis, which XLA does not vectorise on CPU. A group's 32 rows make one uint32 of a bit mask.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Int32, UInt32
+
+from jaxret.search.doors import check_codes
+
+GROUP = 32  # rows: bit j of a group's mask word is its row j
+CLUSTER = 16  # groups
+LANES = 64  # clusters side by side: as many bytes fill a 512-bit register
+BLOCK = GROUP * CLUSTER * LANES  # rows
+
+
+class CodeBlocks(NamedTuple):
+    """Packed codes laid out for search: `codes[block * 16 + group, word, row, cluster]`.
+
+    size is an array, so that a gallery can grow into its last blocks without a new compilation.
+    Past the end the last row is repeated.
+    """
+
+    codes: UInt32[Array, "m w 32 64"]
+    size: Int32[Array, ""]
+
+    @property
+    def words(self) -> int:
+        """The packed width of a code."""
+        return self.codes.shape[1]
+
+    @property
+    def capacity(self) -> int:
+        """The rows that there is room for."""
+        return self.codes.shape[0] * GROUP * LANES
+
+
+def lay_out(codes: UInt32[Array | np.ndarray, "n w"], capacity: int = 0) -> CodeBlocks:
+    """Lay packed codes out for repeated search, with room for at least capacity rows."""
+    check_codes("gallery", codes)
+    n = len(codes)
+    rows = max(-(-max(n, capacity) // BLOCK), 1) * BLOCK
+    if isinstance(codes, np.ndarray):
+        return CodeBlocks(jnp.asarray(_transpose(np, codes, rows)), jnp.int32(n))
+    return CodeBlocks(_lay_out(codes, rows), jnp.int32(n))
+
+
+def _transpose(numpy, codes, rows):
+    n, words = codes.shape
+    codes = numpy.pad(codes, ((0, rows - n), (0, 0)), mode="edge" if n else "constant")
+    codes = codes.reshape(-1, LANES, CLUSTER, GROUP, words).transpose(0, 2, 4, 3, 1)
+    return codes.reshape(-1, words, GROUP, LANES)
+
+
+_lay_out = jax.jit(partial(_transpose, jnp), static_argnums=1)
+
+
+def in_rows(codes: UInt32[Array, "m w 32 64"]) -> UInt32[Array, "w n"]:
+    """The codes in the order of rows again, one word of all of them after the other."""
+    words = codes.shape[1]
+    codes = codes.reshape(-1, CLUSTER, words, GROUP, LANES).transpose(2, 0, 4, 1, 3)
+    return codes.reshape(words, -1)
+
+
+def whole_groups(codes: UInt32[Array, "m w 32 64"], group: Int[Array, "q g"]):
+    """The codes of the 32 rows of each group, u32[q g 32 w]."""
+    block, lane, within = locate(group)
+    place = (block * CLUSTER + within)[:, :, None]
+    return codes[place, :, jnp.arange(GROUP)[None, None], lane[:, :, None]]
+
+
+def single_rows(codes: UInt32[Array, "m w 32 64"], row: Int[Array, "q k"]):
+    """The codes of rows, u32[q k w]."""
+    block, lane, within = locate(row // GROUP)
+    return codes[block * CLUSTER + within, :, row % GROUP, lane]
+
+
+def locate(group: Int[Array, "..."]):
+    """The block of each group, its lane, and its place within the cluster."""
+    cluster = group // CLUSTER
+    return cluster // LANES, cluster % LANES, group % CLUSTER
+
+
+def alive_groups(
+    mask: UInt32[Array, "p v"] | None, size: Int32[Array, ""], groups: int
+) -> UInt32[Array, "m p 64"]:
+    """The mask word of each group: the rows that exist and that the packed mask keeps."""
+    rows = jnp.clip(size - GROUP * jnp.arange(groups), 0, GROUP)[None]
+    full = jnp.uint32(0xFFFFFFFF)
+    alive = jnp.where(rows == GROUP, full, (jnp.uint32(1) << rows.astype(jnp.uint32)) - 1)
+    if mask is not None:
+        alive = alive & mask
+    masks = alive.shape[0]
+    alive = alive.reshape(masks, -1, LANES, CLUSTER).transpose(1, 3, 0, 2)
+    return alive.reshape(-1, masks, LANES)

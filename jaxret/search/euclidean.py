@@ -1,0 +1,236 @@
+"""The nearest vectors: by matrix product first, exact all the same.
+
+|x|^2 - 2 xy is fast and cancels: it can put a far vector before a near one. Here it only gives
+lower bounds on distances. The groups of rows with the smallest bounds are searched by direct
+differences; where the next group's bound is above the k-th distance so found, nothing was lost.
+A query that this does not prove is searched by direct differences alone.
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int32, UInt32
+
+from jaxret.search import doors, select
+from jaxret.search.select import Compiled, Neighbors, apart, on_cpu, smallest
+from jaxret.search.vectors import TILE, Vectors, direct, lay_out_vectors, slack, squared_norms
+
+CLUSTER = 32  # groups
+MANY = 64  # neighbours: beyond, smaller groups leave fewer rows to compare
+LARGE = 64  # from this share of the gallery on, all distances are computed directly
+SPARE = 8  # groups, and an eighth of k: a wider choice is proven more often
+
+
+def euclidean_topk(
+    query: Float[Array | np.ndarray, "q d"],
+    gallery: Float[Array | np.ndarray, "n d"] | Vectors,
+    k: int,
+    *,
+    mask: Bool[Array | np.ndarray, "..."] | UInt32[Array | np.ndarray, "..."] | None = None,
+    memory: int = select.MEMORY,
+) -> Neighbors:
+    """The k nearest vectors of the gallery to each query, by squared Euclidean distance.
+
+    The distance is the sum of squared differences in float32, in the order of the features; its
+    order decides. A gallery that is searched more than once should be laid out once, by
+    `lay_out_vectors`. mask and memory: as in `hamming_topk`.
+    """
+    doors.check_k(k)
+    doors.check_memory(memory)
+    doors.check_vectors("query", query)
+    if not isinstance(gallery, Vectors):
+        gallery = lay_out_vectors(gallery)
+    doors.check_width(query, gallery.width)
+    mask = doors.packed_mask(mask, len(query), gallery)
+    if len(query) == 0:
+        return select.no_queries(k, jnp.float32)
+    query, k_there = query.astype(np.float32), min(k, gallery.capacity)
+    traced = doors.is_traced(query, *gallery, mask)
+    if k_there * LARGE > gallery.capacity:
+        host = on_cpu(gallery.rows) and not traced
+        search, finish = (_ALL, _select_on_host) if host else (_SELECT, select.as_they_are)
+        found = _search(search, partial(finish, k=k_there), query, mask, gallery, k_there, memory)
+        return select.neighbors(*found, k, np.inf)
+    search = _PROVEN if traced else _BOUNDED
+    *found, proven = _search(search, select.as_they_are, query, mask, gallery, k_there, memory)
+    if not traced and not (proven := np.asarray(proven)).all():
+        lost = np.flatnonzero(~proven)
+        mask = mask if mask is None or len(mask) == 1 else np.asarray(mask)[lost]
+        exact = _search(
+            _EXACT, select.as_they_are, np.asarray(query)[lost], mask, gallery, k_there, memory
+        )
+        found = [np.asarray(part).copy() for part in found]
+        for part, better in zip(found, exact, strict=False):
+            part[lost] = better
+    return select.neighbors(*found, k, np.inf)
+
+
+def _search(search, finish, query, mask, gallery, k, memory):
+    d, groups = gallery.width, gallery.capacity // _group(k)
+    per_query = 4 * (2 * TILE + 2 * groups + 2 * k * _group(k) * (d + 4))
+    if search in (_ALL, _SELECT):
+        per_query = 12 * gallery.capacity
+    found = (
+        (search(*tile, *gallery, k=k), count)
+        for tile, count in select.tiles([query, mask], per_query, memory)
+    )
+    return select.gather(found, finish)
+
+
+def _group(k):
+    """The rows of a group: a mask word's, or a quarter of them."""
+    return 32 if k <= MANY else 8
+
+
+def bounded(
+    query: Float32[Array, "q d"],
+    mask: UInt32[Array, "p v"] | None,
+    rows: Float[Array, "m d"],
+    size: Int32[Array, ""],
+    centre: Float32[Array, " d"],
+    low: Float32[Array, " m"],
+    k: int,
+    exact: bool = False,
+) -> tuple[Float32[Array, "q k"], Int32[Array, "q k"], Bool[Array, " q"]]:
+    """The k nearest among the groups with the smallest bounds, and whether that proves them.
+
+    If exact, the groups' least distances take the place of bounds, and everything is proven.
+    """
+    here = size >= 0
+    words = jnp.full((1, len(rows) // 32), 0xFFFFFFFF, jnp.uint32)
+    if mask is not None:
+        words = mask
+    minima = _group_minima(
+        query, words, mask is not None, rows, centre, low, _group(k), exact, here
+    )
+    wanted = min(k + SPARE + k // 8, len(minima))
+    group, cut = _smallest_groups(minima, wanted, here)
+
+    member = jnp.arange(_group(k))[None, None]
+    row = (group[:, :, None] * _group(k) + member).reshape(len(query), -1)
+    vectors = rows[row].astype(jnp.float32)
+    distances = direct(
+        rows.shape[1], lambda i: query[:, i, None] - vectors[:, :, i], vectors.shape[:2]
+    )
+    owner = jnp.arange(len(query))[:, None] if len(words) > 1 else 0
+    kept = (words[owner, row // 32] >> (row % 32).astype(jnp.uint32)) & 1 == 1
+    there = (row < size) & kept
+    distances = jnp.where(there, distances, jnp.inf)
+    best = smallest(distances, k)
+    row = jnp.where(jnp.take_along_axis(there, best, axis=1), jnp.take_along_axis(row, best, 1), -1)
+    distances = jnp.take_along_axis(distances, best, axis=1)
+
+    error = slack(rows.shape[1])
+    bound = cut + squared_norms(query - centre[None]) * (1 - 2 * error)
+    proven = (bound * (1 - error) > distances[:, -1]) | jnp.isinf(cut) | exact
+    return distances, row, proven
+
+
+def _group_minima(query, words, masked, rows, centre, low, group, exact, here):
+    """The least bound, or distance, in each group of rows, f32[g q]."""
+    d, centred = rows.shape[1], (query - centre[None]).T
+
+    def values(rows, low):
+        if not exact:
+            products = jnp.dot(rows - centre[None], centred, precision=lax.Precision.HIGHEST)
+            return low[:, None] - 2 * products
+        distances = direct(d, lambda i: query.T[i][None] - rows[:, i][:, None], (TILE, len(query)))
+        return jnp.where(jnp.isinf(low)[:, None], jnp.inf, distances)
+
+    def minima(tile):
+        rows, low, words = tile
+        table = apart(here, lambda: values(rows.astype(jnp.float32), low))
+        table = table.reshape(TILE // 32, 32 // group, group, len(query))
+        least = jnp.full_like(table[:, :, 0], jnp.inf)
+        for member in range(group):
+            value = table[:, :, member]
+            if masked:
+                shift = jnp.arange(member, 32, group, dtype=jnp.uint32)[None, :, None]
+                value = jnp.where((words[:, None] >> shift) & 1 == 1, value, jnp.inf)
+            least = jnp.minimum(least, value)
+        return least.reshape(-1, len(query))
+
+    tiles = len(rows) // TILE
+    words = words.reshape(len(words), tiles, -1).transpose(1, 2, 0)
+    least = lax.map(minima, (rows.reshape(tiles, TILE, d), low.reshape(tiles, TILE), words))
+    return least.reshape(-1, len(query))
+
+
+def _smallest_groups(minima, wanted, here):
+    """The groups with the smallest minima, in order of rows, and the least of the others."""
+    groups, queries = minima.shape
+    clusters = minima.reshape(-1, CLUSTER, queries)
+
+    def fold():
+        least = clusters[:, 0]
+        for member in range(1, CLUSTER):
+            least = jnp.minimum(least, clusters[:, member])
+        return least
+
+    least = apart(here, fold).T
+    cluster = jnp.sort(smallest(least, min(wanted + 1, len(clusters))), axis=1)
+    chosen = clusters[
+        cluster[:, :, None], jnp.arange(CLUSTER)[None, None], jnp.arange(queries)[:, None, None]
+    ].reshape(queries, -1)
+    order = smallest(chosen, min(wanted + 1, chosen.shape[1]))
+    cut = jnp.full(queries, jnp.inf)
+    if wanted < groups:
+        cut = jnp.take_along_axis(chosen, order[:, wanted:], axis=1)[:, 0]
+    order = order[:, :wanted]
+    group = jnp.take_along_axis(cluster, order // CLUSTER, axis=1) * CLUSTER + order % CLUSTER
+    return jnp.sort(group, axis=1), cut
+
+
+def proven(query, mask, rows, size, centre, low, k: int):
+    """The k nearest, by direct differences for the whole tile where a query asks for it."""
+    parts = query, mask, rows, size, centre, low
+    *found, sure = bounded(*parts, k)
+    exact = lax.cond(jnp.all(sure), lambda: tuple(found), lambda: bounded(*parts, k, True)[:2])
+    return *exact, jnp.ones_like(sure)
+
+
+def all_distances(query, mask, rows, size, centre, low, k: int):
+    """The distances to all rows, infinite where there is none."""
+    there = jnp.arange(len(rows))[None] < size
+    if mask is not None:
+        bits = jnp.repeat(mask, 32, axis=1) >> (jnp.arange(len(rows), dtype=jnp.uint32) % 32)[None]
+        there = there & (bits & 1 == 1)
+    by_feature = apart(size >= 0, lambda: rows.T.astype(jnp.float32))
+    distances = direct(
+        rows.shape[1],
+        lambda i: query[:, i][:, None] - by_feature[i][None],
+        (len(query), len(rows)),
+    )
+    return (jnp.where(there, distances, jnp.inf),)
+
+
+def select_all(query, mask, rows, size, centre, low, k: int):
+    """The k nearest of all rows, selected on the device."""
+    (distances,) = all_distances(query, mask, rows, size, centre, low, k)
+    nearest, row = lax.top_k(-distances, k)
+    return -nearest, jnp.where(jnp.isinf(nearest), -1, row)
+
+
+def _select_on_host(distances, k):
+    """NumPy finds the k-th distance by vector instructions; few rows are left to sort."""
+    distances = np.asarray(distances)
+    farthest = np.partition(distances, k - 1, axis=1)[:, k - 1]
+    found = np.empty((len(distances), k), np.float32), np.empty((len(distances), k), np.int32)
+    for i, (row_distances, far) in enumerate(zip(distances, farthest, strict=True)):
+        row = np.flatnonzero(row_distances <= far)
+        nearest = row_distances[row]
+        # The bits of floats that are not negative are ordered as the floats are.
+        keys = np.sort(nearest.view(np.uint32).astype(np.uint64) << 32 | row.astype(np.uint64))[:k]
+        found[0][i] = (keys >> 32).astype(np.uint32).view(np.float32)
+        found[1][i] = keys.astype(np.uint32).view(np.int32)
+    found[1][np.isinf(found[0])] = -1
+    return found
+
+
+_BOUNDED = Compiled(bounded, ("k",))
+_EXACT = Compiled(partial(bounded, exact=True), ("k",))
+_PROVEN = Compiled(proven, ("k",))
+_ALL = Compiled(all_distances, ("k",))
+_SELECT = Compiled(select_all, ("k",))

@@ -1,0 +1,204 @@
+"""The nearest packed codes: exact, in order of (distance, row), for any k.
+
+Three ways to the same answer. For few neighbours the groups' least distances lead to the rows: a
+group can hold one of the k nearest only if its minimum is among the k smallest minima, and likewise
+for clusters. For many, distances are counted instead of sorted (`counting`). For a large share of
+the gallery all of its distances are sorted.
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Int32, UInt, UInt32
+
+from jaxret.search import doors, passes, select
+from jaxret.search.blocks import (
+    CLUSTER,
+    GROUP,
+    LANES,
+    CodeBlocks,
+    alive_groups,
+    in_rows,
+    lay_out,
+    locate,
+    whole_groups,
+)
+from jaxret.search.counting import nearest_rows
+from jaxret.search.select import Compiled, Neighbors, apart, smallest
+
+NEVER = np.iinfo(np.int32).max  # the distance past the end
+NO_ROW = np.uint32(0xFFFFFFFF)  # the same before results are finished
+FEW = 32  # neighbours, and one more for each 256 groups, up to 512: less costs following minima
+LARGE = 8  # from an eighth of the gallery on, sorting all of it costs less than counting
+
+
+def hamming_topk(
+    query: UInt32[Array | np.ndarray, "q w"],
+    gallery: UInt32[Array | np.ndarray, "n w"] | CodeBlocks,
+    k: int,
+    *,
+    mask: Bool[Array | np.ndarray, "..."] | UInt32[Array | np.ndarray, "..."] | None = None,
+    memory: int = select.MEMORY,
+) -> Neighbors:
+    """The k nearest codes of the gallery to each query, by the number of bits that differ.
+
+    A gallery that is searched more than once should be laid out once, by `lay_out`. mask, [n] or
+    [q n], keeps the search to the rows where it is true; it may be packed as `codes.pack` packs
+    (bit j of word i is row 32 i + j). memory bounds, in bytes, what is held beside the codes and
+    the result: queries are searched in tiles.
+    """
+    doors.check_k(k)
+    doors.check_memory(memory)
+    doors.check_codes("query", query)
+    if not isinstance(gallery, CodeBlocks):
+        gallery = lay_out(gallery)
+    doors.check_width(query, gallery.words)
+    mask = doors.packed_mask(mask, len(query), gallery)
+    if len(query) == 0:
+        return select.no_queries(k, jnp.int32)
+    search, finish, per_query = _way(gallery, min(k, gallery.capacity), query, mask)
+    found = (
+        (search(*tile, gallery.codes, gallery.size), count)
+        for tile, count in select.tiles([query, mask], per_query, memory)
+    )
+    return select.neighbors(*select.gather(found, finish), k, NEVER)
+
+
+def _way(gallery, k, query, mask):
+    """How to search, how to finish a tile's result, and the bytes that a query needs."""
+    groups = gallery.capacity // GROUP
+    if k <= min(FEW + groups // 256, 512):
+        return (
+            partial(_FOLLOW_MINIMA, k=k),
+            select.as_they_are,
+            groups * 2 + k * GROUP * 8 * gallery.words,
+        )
+    traced = doors.is_traced(query, gallery.codes, gallery.size, mask)
+    host = select.on_cpu(gallery.codes) and not traced
+    if k * LARGE <= gallery.capacity:
+        per_query = groups * 16 + k * (64 + 4 * gallery.words)
+        return partial(_NEAREST_ROWS, k=k), _sort_on_host if host else _sort, per_query
+    if host:
+        return _ALL_DISTANCES, partial(_sort_all_on_host, k=k), groups * 320
+    return partial(_SORT_ALL, k=k), select.as_they_are, groups * 512
+
+
+def follow_minima(
+    query: UInt32[Array, "q w"],
+    mask: UInt32[Array, "p v"] | None,
+    codes: UInt32[Array, "m w 32 64"],
+    size: Int32[Array, ""],
+    k: int,
+) -> tuple[Int32[Array, "q k"], Int32[Array, "q k"]]:
+    """The k nearest rows through the least distances of clusters, then of groups."""
+    here = size >= 0
+    alive = alive_groups(mask, size, codes.shape[0] * LANES)
+    minima = apart(here, lambda: passes.group_minima(query, codes, alive, mask is not None))
+    clusters = passes.in_order(apart(here, lambda: passes.fold_clusters(jnp.minimum, minima)))
+    cluster = jnp.sort(smallest(clusters, min(k, clusters.shape[1])), axis=1)
+    nearest = _of_clusters(minima, cluster)
+    group = _members(cluster, smallest(nearest, min(k, nearest.shape[1])), CLUSTER)
+    group = jnp.sort(group, axis=1)
+    distances = _of_groups(query, codes, alive, group)
+    best = smallest(distances, k)
+    distances = jnp.take_along_axis(distances, best, axis=1)
+    return _as_neighbors(distances, _members(group, best, GROUP))
+
+
+def _members(parent, position, size):
+    """The numbers of the members at positions of a list of parents' members."""
+    return jnp.take_along_axis(parent, position // size, axis=1) * size + position % size
+
+
+def _of_clusters(minima, cluster):
+    """The minima of the groups of each query's clusters, [q 16 c]."""
+    queries = jnp.arange(len(cluster))[:, None, None]
+    block, lane, _ = locate((cluster * CLUSTER)[:, :, None])
+    place = block * CLUSTER + jnp.arange(CLUSTER)[None, None]
+    return minima[place, queries, lane].reshape(len(cluster), -1)
+
+
+def _of_groups(query, codes, alive, group):
+    """The distances to the rows of each query's groups, [q 32 g]; NO_ROW where there is none."""
+    differing = lax.population_count(whole_groups(codes, group) ^ query[:, None, None])
+    distances = jnp.sum(differing, axis=3, dtype=jnp.uint32)
+    block, lane, within = locate(group)
+    owner = jnp.arange(len(group))[:, None] if alive.shape[1] > 1 else 0
+    bits = alive[block * CLUSTER + within, owner, lane][:, :, None]
+    there = (bits >> jnp.arange(GROUP, dtype=jnp.uint32)[None, None]) & 1 == 1
+    return jnp.where(there, distances, NO_ROW).reshape(len(group), -1)
+
+
+def count_nearest(query, mask, codes, size, k: int):
+    """The k nearest rows, by counting and not yet in order."""
+    alive = alive_groups(mask, size, codes.shape[0] * LANES)
+    return nearest_rows(query, codes, alive, mask is not None, k, size >= 0)
+
+
+def all_distances(
+    query: UInt32[Array, "q w"],
+    mask: UInt32[Array, "p v"] | None,
+    codes: UInt32[Array, "m w 32 64"],
+    size: Int32[Array, ""],
+) -> tuple[UInt[Array, "q n"]]:
+    """The distances to all rows, in their order; the greatest of the type where there is none."""
+    far = passes.far_type(codes.shape[1])
+    rows = apart(size >= 0, in_rows, codes)
+    distances = sum(
+        lax.population_count(query[:, word, None] ^ rows[None, word]) for word in range(len(rows))
+    )
+    row = jnp.arange(rows.shape[1])[None]
+    there = row < size
+    if mask is not None:
+        bits = jnp.repeat(mask, 32, axis=1) >> (row % 32).astype(jnp.uint32)
+        there = there & (bits & 1 == 1)
+    return (jnp.where(there, distances, jnp.iinfo(far).max).astype(far),)
+
+
+def sort_all(query, mask, codes, size, k: int):
+    """The k nearest rows, by sorting all of them on the device."""
+    (distances,) = all_distances(query, mask, codes, size)
+    row = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
+    none = distances == jnp.iinfo(distances.dtype).max
+    distances = jnp.where(none, NO_ROW, distances.astype(jnp.uint32))
+    return _as_neighbors(*_by_distance(distances, row, k))
+
+
+def _by_distance(distances, row, k):
+    ordered = lax.sort((distances, row), dimension=1, is_stable=True, num_keys=1)
+    return ordered[0][:, :k], ordered[1][:, :k]
+
+
+def _sort(distances, row):
+    return _as_neighbors(*_by_distance(distances, row, row.shape[1]))
+
+
+def _sort_on_host(distances, row):
+    """NumPy sorts plain integers 10 times faster than XLA does on CPU, by vector instructions."""
+    keys = np.asarray(distances).astype(np.uint64) << 32 | np.asarray(row).astype(np.uint64)
+    keys.sort(axis=1)
+    return _as_neighbors((keys >> 32).astype(np.uint32), keys.astype(np.uint32).view(np.int32))
+
+
+def _sort_all_on_host(distances, k):
+    """NumPy's stable sort of integers of up to 16 bits is a counting sort."""
+    distances = np.asarray(distances)
+    row = np.argsort(distances, axis=1, kind="stable")[:, :k].astype(np.int32)
+    distances = np.take_along_axis(distances, row, axis=1)
+    far = distances == np.iinfo(distances.dtype).max
+    return _as_neighbors(np.where(far, NO_ROW, distances.astype(np.uint32)), row)
+
+
+def _as_neighbors(distances, row):
+    numpy = np if isinstance(row, np.ndarray) else jnp
+    there = distances != NO_ROW
+    distances = numpy.where(there, distances, NEVER).astype(np.int32)
+    return distances, numpy.where(there, row, -1)
+
+
+_FOLLOW_MINIMA = Compiled(follow_minima, ("k",))
+_NEAREST_ROWS = Compiled(count_nearest, ("k",))
+_ALL_DISTANCES = Compiled(all_distances, ())
+_SORT_ALL = Compiled(sort_all, ("k",))

@@ -1,0 +1,128 @@
+"""Passes over a whole gallery of codes: what XLA does at the speed of its vector units.
+
+A pass looks at every row once for every query and leaves one small value per group of 32 rows: the
+least distance, or a mask of the rows within a distance. The block of codes stays in the nearest
+cache while all queries of the tile look at it, so nothing of a row's size is written per query.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int, Int32, Shaped, UInt, UInt32
+
+from jaxret.search.blocks import CLUSTER, GROUP
+
+UNROLLED = 128  # population counts in one fused loop; longer chains are cut into steps
+
+
+def far_type(words: int):
+    """The least unsigned type that holds any distance and, as its maximum, "no row"."""
+    return jnp.uint8 if 32 * words < 255 else jnp.uint16
+
+
+def group_minima(
+    query: UInt32[Array, "q w"],
+    codes: UInt32[Array, "m w 32 64"],
+    alive: UInt32[Array, "m p 64"],
+    masked: bool,
+) -> UInt[Array, "m q 64"]:
+    """The least distance in each group, the greatest of the type where it has no row.
+
+    Only rows that alive keeps count; p is 1, or q for a mask per query. Where masked is false these
+    are the first rows of the gallery, and past its end the last one is repeated: no bits are
+    looked at then.
+    """
+    far = far_type(codes.shape[1])
+    none = jnp.uint32(jnp.iinfo(far).max)
+
+    def step(least, distance, row):
+        if masked:
+            distance = jnp.where((alive >> row) & 1 == 1, distance, none)
+        return jnp.minimum(least, distance)
+
+    start = jnp.full((codes.shape[0], len(query), codes.shape[3]), none)
+    least = _over_rows(query, codes, start, step)
+    return jnp.where(alive == 0, none, least).astype(far)
+
+
+def rows_between(
+    query: UInt32[Array, "q w"],
+    codes: UInt32[Array, "m w 32 64"],
+    alive: UInt32[Array, "m p 64"],
+    low: Int32[Array, " q"],
+    high: Int32[Array, " q"],
+) -> UInt32[Array, "m q 64"]:
+    """The mask of each group's rows at a distance of at least low and less than high."""
+    low, width = (bound.astype(jnp.uint32)[None, :, None] for bound in (low, high - low))
+
+    def step(mask, distance, row):
+        bit = jnp.left_shift(jnp.uint32(1), jnp.asarray(row, jnp.uint32))
+        # Below low the difference wraps around and is greater than any width.
+        return mask | jnp.where(distance - low < width, bit, jnp.uint32(0))
+
+    start = jnp.zeros((codes.shape[0], len(query), codes.shape[3]), jnp.uint32)
+    return _over_rows(query, codes, start, step) & alive
+
+
+def _over_rows(query, codes, start, step):
+    """Fold step(value, distance, row) over the 32 rows of every group."""
+    words = codes.shape[1]
+    together = min(GROUP, 1 << max(0, (UNROLLED // words).bit_length() - 1))  # rows
+
+    def distance(rows, row):
+        return sum(
+            lax.population_count(query[None, :, word, None] ^ rows[:, None, word, row])
+            for word in range(words)
+        )
+
+    if together == GROUP:
+        value = start
+        for row in range(GROUP):
+            value = step(value, distance(codes, row), jnp.uint32(row))
+        return value
+
+    def some_rows(value, first):
+        rows = lax.dynamic_slice_in_dim(codes, first, together, axis=2)
+        for row in range(together):
+            value = step(value, distance(rows, row), first.astype(jnp.uint32) + row)
+        return value, None
+
+    # A loop cuts the chain: XLA would otherwise need ever more registers, and time to compile.
+    return lax.scan(some_rows, start, jnp.arange(0, GROUP, together))[0]
+
+
+def by_cluster(values: Shaped[Array, "m q 64"]) -> Shaped[Array, "b 16 q 64"]:
+    """The groups of each cluster on an axis of their own."""
+    return values.reshape(-1, CLUSTER, *values.shape[1:])
+
+
+def fold_clusters(function, values: Shaped[Array, "m q 64"]) -> Shaped[Array, "b q 64"]:
+    """Fold the 16 groups of each cluster into one value, group by group."""
+    groups = by_cluster(values)
+    result = groups[:, 0]
+    for group in range(1, CLUSTER):
+        result = function(result, groups[:, group])
+    return result
+
+
+def in_order(values: Shaped[Array, "b q 64"]) -> Shaped[Array, "q c"]:
+    """One value per cluster, in the order of rows, on one axis for each query."""
+    return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
+
+
+def kth_minimum(
+    minima: UInt[Array, "m q 64"], k: Int[Array, ""] | int, words: int
+) -> Int32[Array, " q"]:
+    """The k-th smallest group minimum of each query; 32 * words where there are fewer groups."""
+    bits = 32 * words
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) // 2
+        # At most 16 to a cluster: counted in bytes, 64 to an instruction.
+        near = (minima <= middle.astype(minima.dtype)[None, :, None]).astype(jnp.uint8)
+        enough = jnp.sum(fold_clusters(jnp.add, near), axis=(0, 2), dtype=jnp.int32) >= k
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    queries = minima.shape[1]
+    start = jnp.zeros(queries, jnp.int32), jnp.full(queries, bits, jnp.int32)
+    return lax.fori_loop(0, bits.bit_length(), halve, start)[1]

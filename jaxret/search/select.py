@@ -1,0 +1,146 @@
+"""What every search shares: its result, tiles of queries, stages that XLA must not merge."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int, Int32, Num
+
+MEMORY = 2**28  # bytes
+NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching fresh memory is too
+LEAST_QUERIES, MOST_QUERIES = 32, 1024  # in a tile, where memory allows
+
+
+class Neighbors(NamedTuple):
+    """The nearest rows of a gallery to each query.
+
+    Distances ascend; of equal distances the lower row comes first. Past the end of the gallery the
+    index is -1 and the distance is the greatest of its type (infinity for floats).
+    """
+
+    distances: Num[Array | np.ndarray, "q k"]
+    indices: Int[Array | np.ndarray, "q k"]
+
+
+def few_sizes(count: int) -> int:
+    """The least number of the form 4..7 times a power of two that is not below count.
+
+    Sizes of this form waste a quarter at most, and there are only four of them per doubling:
+    compiled searches are reused.
+    """
+    unit = 1 << max(0, (count - 1).bit_length() - 3)
+    return -(-count // unit) * unit
+
+
+def apart(here, function: Callable, *args):
+    """Compute a function's result once, out of reach of what uses it.
+
+    XLA fuses a cheap producer into each of its consumers and computes it again for each of their
+    elements; on CPU it also drops `optimization_barrier`. It does not look through a conditional,
+    so here must be true, but not so that the compiler can know.
+    """
+    shapes = jax.eval_shape(function, *args)
+
+    def nothing(*_):
+        return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    return lax.cond(here, function, nothing, *args)
+
+
+def smallest(values: Num[Array, "q v"], k: int) -> Int32[Array, "q k"]:
+    """The positions of the k smallest of each row, by value, then by position.
+
+    XLA's top_k is fast for float32 alone, so values must be below 2^24; it keeps ties in order.
+    """
+    return lax.top_k(-values.astype(jnp.float32), k)[1]
+
+
+class Compiled:
+    """A function under jit, with the widest vectors where a CPU runs it; plain while traced."""
+
+    def __init__(self, function: Callable, static: tuple[str, ...]):
+        """Name the arguments that are static."""
+        options = {"xla_cpu_prefer_vector_width": "512"}  # XLA's default of 256 costs a third
+        self.plain = jax.jit(function, static_argnames=static)
+        self.wide = jax.jit(function, static_argnames=static, compiler_options=options)
+
+    def __call__(self, *args, **static):
+        """Call it; compiler options are for the outermost jit only."""
+        if any(isinstance(array, jax.core.Tracer) for array in args) or not on_cpu(*args):
+            return self.plain(*args, **static)
+        return self.wide(*args, **static)
+
+
+def on_cpu(*arrays) -> bool:
+    """Will a computation on these arrays run on the CPU?"""
+    for array in arrays:
+        if isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer):
+            return next(iter(array.devices())).platform == "cpu"
+    return jax.default_backend() == "cpu"
+
+
+def tiles(arrays, per_query: int, memory: int) -> Iterator[tuple[list, int]]:
+    """Cut queries into tiles of few sizes, so small that two of them stay within memory.
+
+    arrays have a row for each query, or are None, or one row for all. The last tile is filled up;
+    beside each comes the number of its queries that count.
+    """
+    queries = len(arrays[0])
+    memory = min(memory, max(NEAR, 2 * LEAST_QUERIES * per_query))
+    most = max(1, min(memory // (2 * per_query), MOST_QUERIES, queries))
+    count = -(-queries // -(-queries // most))
+    size = min(few_sizes(count), most) if count < most else most
+    for start in range(0, queries, size):
+        stop = min(start + size, queries)
+        yield [_cut(array, queries, start, stop, size) for array in arrays], stop - start
+
+
+def _cut(array, queries, start, stop, size):
+    if array is None or (len(array) == 1 < queries):
+        return array
+    numpy = np if isinstance(array, np.ndarray) else jnp
+    return numpy.pad(array[start:stop], ((0, size - (stop - start)), (0, 0)))
+
+
+def gather(results: Iterator, finish: Callable) -> tuple:
+    """Finish each tile's result while the next is computed, and put them together."""
+    done, waiting = [], []
+    for result, count in results:
+        waiting.append((result, count))
+        if len(waiting) == 2:
+            done.append(_finished(finish, *waiting.pop(0)))
+    done += [_finished(finish, *rest) for rest in waiting]
+    return tuple(_joined(parts) for parts in zip(*done, strict=True))
+
+
+def _joined(parts):
+    if len(parts) == 1:  # an operation outside jit costs as much as searching 100,000 codes
+        return parts[0]
+    return (np if all(isinstance(part, np.ndarray) for part in parts) else jnp).concatenate(parts)
+
+
+def _finished(finish, result, count):
+    return tuple(a if len(a) == count else a[:count] for a in finish(*result))
+
+
+def as_they_are(*arrays, **_):
+    """What is finished already."""
+    return arrays
+
+
+def neighbors(distances, indices, k: int, far) -> Neighbors:
+    """Neighbours of which the last, where a small gallery had fewer than k, are past the end."""
+    missing = ((0, 0), (0, k - distances.shape[1]))
+    numpy = np if isinstance(indices, np.ndarray) else jnp
+    if k > distances.shape[1]:
+        distances = numpy.pad(distances, missing, constant_values=far)
+        indices = numpy.pad(indices, missing, constant_values=-1)
+    return Neighbors(jnp.asarray(distances), jnp.asarray(indices))
+
+
+def no_queries(k: int, dtype) -> Neighbors:
+    """The answer to no question."""
+    return Neighbors(jnp.zeros((0, k), dtype), jnp.zeros((0, k), jnp.int32))

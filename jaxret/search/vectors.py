@@ -1,0 +1,93 @@
+"""How real vectors are kept while they are searched, and the bound that makes a matmul exact."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Float32, Int32
+
+from jaxret.search.doors import check_vectors
+
+TILE = 4096  # rows that are multiplied at once: with 128 queries their products fit a cache
+UNIT = 2.0**-24  # the rounding error of float32
+
+
+class Vectors(NamedTuple):
+    """Vectors with what a search needs beside them.
+
+    Distances do not change when all vectors move, but the rounding of |x|^2 - 2 xy does: vectors
+    are compared as seen from centre, their mean. low is |x - centre|^2 less the most that rounding
+    can add, and infinite past the end. size is an array, as in `CodeBlocks`.
+    """
+
+    rows: Float[Array, "m d"]
+    size: Int32[Array, ""]
+    centre: Float32[Array, " d"]
+    low: Float32[Array, " m"]
+
+    @property
+    def width(self) -> int:
+        """The length of a vector."""
+        return self.rows.shape[1]
+
+    @property
+    def capacity(self) -> int:
+        """The rows that there is room for."""
+        return self.rows.shape[0]
+
+
+def lay_out_vectors(vectors: Float[Array | np.ndarray, "n d"], capacity: int = 0) -> Vectors:
+    """Prepare float32 or bfloat16 vectors for repeated search, with room for capacity rows."""
+    check_vectors("gallery", vectors)
+    n = len(vectors)
+    rows = max(-(-max(n, capacity) // TILE), 1) * TILE
+    if isinstance(vectors, np.ndarray):
+        vectors = np.pad(vectors, ((0, rows - n), (0, 0)))
+    else:
+        vectors = jnp.pad(vectors, ((0, rows - n), (0, 0)))
+    return _prepare(jnp.asarray(vectors), jnp.int32(n))
+
+
+@jax.jit
+def _prepare(rows, size):
+    there = jnp.arange(len(rows)) < size
+    wide = rows.astype(jnp.float32)
+    centre = jnp.sum(wide, axis=0) / jnp.maximum(size, 1)
+    norms = squared_norms(wide - centre[None])
+    low = jnp.where(there, norms * (1 - 2 * slack(rows.shape[1])), jnp.inf)
+    return Vectors(rows, size, centre, low)
+
+
+def slack(d: int) -> float:
+    """The greatest relative error, of |x|^2 + |y|^2, in |x|^2 - 2 xy + |y|^2 and its parts.
+
+    A sum of d products errs by at most d u / (1 - d u) times the sum of their magnitudes, in any
+    order (Higham 2002, eq. 3.5), and 2 |x| |y| <= |x|^2 + |y|^2. The 8 units cover the rounding
+    of the differences from the centre, which is relative to the difference, and of the last sums.
+    """
+    return 2 * (d + 8) * UNIT / (1 - (d + 8) * UNIT)
+
+
+def squared_norms(x: Float32[Array, "n d"]) -> Float32[Array, " n"]:
+    """The squared length of each vector."""
+    return jnp.sum(x * x, axis=1)
+
+
+def direct(d: int, difference: Callable[[int], Array], shape: tuple[int, ...]) -> Array:
+    """Squared distances from differences feature by feature, added up in their order."""
+    together = next(size for size in (16, 8, 4, 2, 1) if d % size == 0)
+
+    def some(step, total):
+        for i in range(together):
+            total = total + jnp.square(difference(step * together + i))
+        return total
+
+    total = jnp.zeros(shape, jnp.float32)
+    if d > 128:
+        return lax.fori_loop(0, d // together, some, total)
+    for step in range(d // together):
+        total = some(step, total)
+    return total

@@ -1,0 +1,183 @@
+"""Nearest codes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxret import codes, search
+from jaxret.search import counting, hamming
+
+NEVER = np.iinfo(np.int32).max
+RNG = np.random.default_rng
+
+
+def stable(distances, k, mask=None):
+    """A stable NumPy argsort: what every search must equal, to the last tie."""
+    far = np.where(True if mask is None else mask, distances, NEVER).astype(np.int64)
+    order = np.argsort(far, axis=1, kind="stable")[:, :k]
+    distances = np.take_along_axis(far, order, axis=1)
+    missing = ((0, 0), (0, k - order.shape[1]))
+    order = np.where(distances == NEVER, -1, order)
+    return (
+        np.pad(distances, missing, constant_values=NEVER),
+        np.pad(order, missing, constant_values=-1),
+    )
+
+
+def distances_of(query, gallery):
+    return np.bitwise_count(query[:, None] ^ gallery[None]).sum(axis=2).astype(np.int64)
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.distances, expected[0])
+    np.testing.assert_array_equal(found.indices, expected[1])
+
+
+def random_codes(seed, n, bits, values=2):
+    """Codes of which many are equal: each takes one of a few values."""
+    rng = RNG(seed)
+    some = np.asarray(codes.pack(jnp.asarray(rng.normal(size=(values, bits)), jnp.float32)))
+    return some[rng.integers(0, values, size=n)]
+
+
+def test_the_arrays_used_as_truth_here_equal_the_definition():
+    query, gallery = random_codes(0, 3, 40, 9), random_codes(1, 30, 40, 9)
+    mask = RNG(0).random((3, 30)) < 0.5
+    truth = reference.topk(reference.hamming_distances(query, gallery), 20, mask)
+    distances, order = stable(distances_of(query, gallery), 20, mask)
+    assert [[j for _, j in row] for row in truth] == order.tolist()
+    assert [[NEVER if d is None else d for d, _ in row] for row in truth] == distances.tolist()
+
+
+# 10 follows the minima, 100 counts, 40,000 sorts and is more than there are rows.
+WAYS = (10, 100, 40_000)
+
+
+@pytest.mark.parametrize("k", WAYS)
+@pytest.mark.parametrize("masked", [False, True])
+def test_neighbours_equal_a_stable_argsort(k, masked):
+    for n, values in ((1, 1), (33, 5), (3000, 1), (3000, 20), (32_768, 3000)):
+        query, gallery = random_codes(n, 3, 64, values), random_codes(n + 1, n, 64, values)
+        mask = RNG(n).random((3, n)) < RNG(n).random() if masked else None
+        found = search.hamming_topk(query, gallery, k, mask=mask)
+        assert_same(found, stable(distances_of(query, gallery), k, mask))
+
+
+@pytest.mark.parametrize(("bits", "k"), [(1, 10), (12, 10), (225, 100), (600, 10), (4096, 10)])
+def test_codes_of_any_length_are_searched(bits, k):
+    query, gallery = random_codes(bits, 2, bits, 40), random_codes(bits + 1, 500, bits, 40)
+    truth = distances_of(query, gallery)
+    assert_same(search.hamming_topk(query, gallery, k), stable(truth, k))
+
+
+LAID_OUT = 2000
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(0, LAID_OUT),
+    values=st.integers(1, 50),
+    seed=st.integers(0, 2**32 - 1),
+    k=st.sampled_from([10, 100]),
+    kept=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+)
+def test_ties_duplicates_filters_and_empty_galleries(n, values, seed, k, kept):
+    gallery = random_codes(seed, LAID_OUT, 64, values)[:n]
+    query = random_codes(seed + 1, 3, 64, values)
+    mask = RNG(seed).random((3, n)) < kept
+    found = search.hamming_topk(query, gallery, k, mask=mask)
+    assert_same(found, stable(distances_of(query, gallery), k, mask))
+
+
+def test_a_gallery_of_two_blocks_and_distances_in_order_of_rows():
+    """Rows that come nearer and nearer: the threshold of groups is far from that of rows."""
+    z = np.tri(64, 64, -1)[np.arange(40_000) // 625] * 2 - 1.0
+    gallery = np.asarray(codes.pack(jnp.asarray(z, jnp.float32)))
+    query = gallery[[0, 20_000, 39_999]]
+    truth = distances_of(query, gallery)
+    for k in (10, 300):
+        assert_same(search.hamming_topk(query, gallery, k), stable(truth, k))
+
+
+def test_the_first_neighbours_of_a_longer_list_are_the_shorter_list():
+    query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)
+    longest = search.hamming_topk(query, gallery, 40_000)
+    for k in WAYS:
+        shorter = search.hamming_topk(query, gallery, k)
+        assert_same(shorter, (longest.distances[:, :k], longest.indices[:, :k]))
+
+
+@pytest.mark.parametrize("k", WAYS)
+def test_a_small_budget_of_memory_changes_nothing(k):
+    query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)
+    whole = search.hamming_topk(query, gallery, k)
+    assert_same(search.hamming_topk(query, gallery, k, memory=1), whole)
+
+
+@pytest.mark.parametrize("k", WAYS)
+def test_search_under_jit_is_the_same(k):
+    query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)
+    mask = RNG(0).random((3, 3000)) < 0.3
+    traced = jax.jit(lambda q, g, m: search.hamming_topk(q, g, k, mask=m))(query, gallery, mask)
+    assert_same(traced, search.hamming_topk(query, gallery, k, mask=mask))
+
+
+def test_a_packed_mask_and_a_mask_for_all_queries_are_understood():
+    query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)
+    mask = RNG(0).random(3000) < 0.5
+    packed = np.asarray(codes.pack(jnp.asarray(np.where(mask, 1.0, -1.0), jnp.float32)[None]))
+    expected = stable(distances_of(query, gallery), 10, mask[None])
+    for form in (mask, mask[None], np.tile(mask, (3, 1)), packed, packed[0]):
+        assert_same(search.hamming_topk(query, gallery, 10, mask=form), expected)
+
+
+def test_a_growing_gallery_and_few_query_counts_compile_little():
+    gallery = random_codes(0, 3000, 96, 300)
+    before = hamming._FOLLOW_MINIMA.wide._cache_size()
+    for n in range(1, 3000, 100):
+        search.hamming_topk(gallery[:5], search.lay_out(gallery[:n]), 3)
+    assert hamming._FOLLOW_MINIMA.wide._cache_size() == before + 1
+    sizes = {search.few_sizes(queries) for queries in range(1, 1025)}
+    assert len(sizes) <= 36
+    assert all(search.few_sizes(q) < 1.25 * q + 1 for q in range(1, 1025))
+
+
+def test_no_queries_and_no_rows():
+    gallery = random_codes(0, 50, 64)
+    assert search.hamming_topk(gallery[:0], gallery, 3).indices.shape == (0, 3)
+    nothing = search.hamming_topk(gallery[:3], gallery[:0], 10)
+    assert_same(nothing, (np.full((3, 10), NEVER), np.full((3, 10), -1)))
+
+
+def test_the_set_bits_of_masks_are_found_by_rank():
+    bits = RNG(0).random((1, 2, 32_768)) < 0.01
+    bits[0, 1] = False
+    words = np.packbits(bits[0], axis=1, bitorder="little").view("<u4")
+    laid = jnp.asarray(words).reshape(2, -1, 64, 16).transpose(1, 3, 0, 2).reshape(-1, 2, 64)
+    first_set = jax.jit(counting.first_set, static_argnums=(1, 2))
+    rows, found = first_set(laid, 500, 1, True)
+    assert found.sum(axis=1).tolist() == [bits[0, 0].sum(), 0]
+    np.testing.assert_array_equal(rows[0][found[0]], np.flatnonzero(bits[0, 0]))
+
+
+def test_bad_requests_are_refused_with_rule_and_value():
+    gallery = random_codes(0, 50, 64)
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        search.hamming_topk(gallery, gallery, 0)
+    with pytest.raises(ValueError, match="as wide, got 1 and 2"):
+        search.hamming_topk(gallery[:, :1], search.lay_out(gallery), 1)
+    # Under the tests' type checks the doors of search refuse a wrong type before these do.
+    with pytest.raises(ValueError, match=r"query must be packed codes, uint32\[n w\], got int32"):
+        search.check_codes("query", gallery.view(np.int32))
+    with pytest.raises(ValueError, match=r"got uint32\[2\]"):
+        search.check_codes("query", gallery[0])
+    with pytest.raises(ValueError, match="mask over 50 rows has 50 columns of bool, got 49"):
+        search.hamming_topk(gallery, gallery, 1, mask=np.ones(49, bool))
+    with pytest.raises(ValueError, match="1 row or one per query"):
+        search.hamming_topk(gallery, gallery, 1, mask=np.ones((2, 50), bool))
+    with pytest.raises(ValueError, match="memory must be at least 1 byte, got 0"):
+        search.hamming_topk(gallery, gallery, 1, memory=0)

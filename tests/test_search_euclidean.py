@@ -1,0 +1,154 @@
+"""Nearest vectors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from jaxret import search
+from jaxret.search import euclidean
+
+RNG = np.random.default_rng
+
+
+def distances_of(query, gallery):
+    """In float32 and in the order of the features, as they are defined."""
+    total = np.zeros((len(query), len(gallery)), np.float32)
+    for i in range(query.shape[1]):
+        total += np.square(query[:, i, None] - gallery[None, :, i])
+    return total
+
+
+def assert_nearest(found, truth, k, mask=None):
+    """Right up to the last bit of a distance, which depends on fused multiply-adds."""
+    truth = truth if mask is None else np.where(mask, truth, np.inf)
+    order = np.argsort(truth, axis=1, kind="stable")[:, :k]
+    best = np.take_along_axis(truth, order, axis=1)
+    best = np.pad(best, ((0, 0), (0, k - best.shape[1])), constant_values=np.inf)
+    np.testing.assert_allclose(found.distances, best, rtol=2e-6)
+    indices = np.asarray(found.indices)
+    np.testing.assert_array_equal(indices < 0, np.isinf(best))
+    own = np.take_along_axis(truth, np.maximum(indices, 0), axis=1)
+    np.testing.assert_allclose(np.where(indices < 0, np.inf, own), found.distances, rtol=2e-6)
+    for row in indices:
+        assert len(set(row[row >= 0])) == np.sum(row >= 0)
+
+
+def galleries(n=9000, d=16):
+    """Data on which |x|^2 - 2 xy + |y|^2 alone goes wrong, and data on which it does not."""
+    rng = RNG(0)
+    normal = rng.normal(size=(n, d))
+    return {
+        "normal": normal,
+        "far from the origin": normal + 1e5,
+        "tiny distances": 100 + 1e-4 * normal,
+        "two clusters far apart": normal * 1e-3 + np.where(np.arange(n) % 2, 1e4, -1e4)[:, None],
+        "small integers, so many ties": rng.integers(0, 2, size=(n, d)),
+        "all the same": np.ones((n, d)),
+    }
+
+
+# 10 and 100 follow the bounds of large and small groups, 1000 computes all distances.
+@pytest.mark.parametrize("k", [10, 100, 1000])
+@pytest.mark.parametrize("masked", [False, True])
+def test_neighbours_are_exact_also_where_the_product_form_cancels(k, masked):
+    for name, gallery in galleries().items():
+        gallery = gallery.astype(np.float32)
+        query = gallery[[5, 77, 8000]]
+        mask = RNG(1).random((3, 9000)) < 0.2 if masked else None
+        found = search.euclidean_topk(query, gallery, k, mask=mask)
+        truth = distances_of(query, gallery)
+        assert_nearest(found, truth, k, mask)
+        if "ties" in name or "same" in name:  # whole numbers: equal to the last tie
+            truth = truth if mask is None else np.where(mask, truth, np.inf)
+            order = np.argsort(truth, axis=1, kind="stable")[:, :k]
+            np.testing.assert_array_equal(found.indices, order)
+
+
+def test_the_arrays_used_as_truth_here_equal_the_definition():
+    query, gallery = RNG(0).normal(size=(2, 5)), RNG(1).normal(size=(20, 5))
+    expected = reference.euclidean_distances(query, gallery)
+    np.testing.assert_allclose(
+        distances_of(query.astype("f4"), gallery.astype("f4")), expected, rtol=1e-5
+    )
+
+
+def test_what_bounds_cannot_prove_is_known_and_searched_exactly():
+    """A gallery of equal rows: every group's bound is the same, so no choice can be proven."""
+    same = search.lay_out_vectors(np.ones((9000, 16), np.float32))
+    query = np.full((3, 16), 2.0, np.float32)
+    *_, proven = euclidean._BOUNDED(query, None, *same, k=10)
+    assert not proven.any()
+    found = search.euclidean_topk(query, same, 10)
+    np.testing.assert_array_equal(found.indices, np.tile(np.arange(10), (3, 1)))
+    normal = search.lay_out_vectors(galleries()["normal"].astype(np.float32))
+    *_, proven = euclidean._BOUNDED(query, None, *normal, k=10)
+    assert proven.all()
+
+
+def test_bounds_are_bounds():
+    """The matrix form never says that a vector is farther than it is."""
+    for gallery in galleries(200).values():
+        gallery = gallery.astype(np.float32)
+        query = gallery[:20]
+        laid = search.lay_out_vectors(gallery)
+        centre, low = np.asarray(laid.centre), np.asarray(laid.low)[:200]
+        error = search.vectors.slack(16)
+        norms = np.sum((query - centre) ** 2, axis=1)[:, None] * (1 - 2 * error)
+        bound = low[None] - 2 * (query - centre) @ (gallery - centre).T + norms
+        wide = query[:, None].astype(np.float64) - gallery[None]
+        assert np.all(bound <= np.sum(wide**2, axis=2))
+
+
+def test_bfloat16_galleries_are_searched_as_the_float32_they_stand_for():
+    gallery = jnp.asarray(galleries()["normal"], jnp.bfloat16)
+    query = np.asarray(gallery[:3].astype(jnp.float32)) + 0.1
+    found = search.euclidean_topk(query, gallery, 10)
+    wide = search.euclidean_topk(query, np.asarray(gallery.astype(jnp.float32)), 10)
+    np.testing.assert_array_equal(found.indices, wide.indices)
+    np.testing.assert_array_equal(found.distances, wide.distances)
+
+
+def test_vectors_longer_than_an_unrolled_loop():
+    gallery = RNG(0).normal(size=(300, 200)).astype(np.float32)
+    query = gallery[:3] + np.float32(0.5)
+    found = search.euclidean_topk(query, gallery, 10)
+    np.testing.assert_allclose(found.distances[:, 0], 50.0, rtol=1e-4)
+    assert_nearest(found, distances_of(query, gallery), 10)
+
+
+@pytest.mark.parametrize("k", [10, 1000])
+def test_search_under_jit_and_in_small_memory_is_the_same(k):
+    for gallery in (galleries()["normal"], galleries()["all the same"]):
+        gallery = gallery.astype(np.float32)
+        whole = search.euclidean_topk(gallery[:3], gallery, k)
+        traced = jax.jit(lambda q, g: search.euclidean_topk(q, g, k))(gallery[:3], gallery)
+        small = search.euclidean_topk(gallery[:3], gallery, k, memory=1)
+        for found in (traced, small):
+            np.testing.assert_array_equal(found.indices, whole.indices)
+            np.testing.assert_array_equal(found.distances, whole.distances)
+
+
+def test_more_neighbours_than_rows():
+    gallery = RNG(0).normal(size=(40, 16)).astype(np.float32)
+    found = search.euclidean_topk(gallery[:3], gallery, 60)
+    assert_nearest(found, distances_of(gallery[:3], gallery), 60)
+    nothing = search.euclidean_topk(gallery[:3], gallery[:0], 10)
+    assert np.all(np.asarray(nothing.indices) == -1)
+    assert np.all(np.isinf(nothing.distances))
+
+
+def test_bad_vectors_are_refused_with_row_and_value():
+    gallery = np.ones((20, 4), np.float32)
+    for value in (np.nan, np.inf, 1e30):
+        bad = gallery.copy()
+        bad[7, 2] = value
+        with pytest.raises(ValueError, match="row 7 of the gallery is not"):
+            search.euclidean_topk(gallery, bad, 1)
+        with pytest.raises(ValueError, match="row 7 of the query is not"):
+            search.euclidean_topk(bad, gallery, 1)
+    with pytest.raises(ValueError, match=r"float32\[n d\] or bfloat16\[n d\], got float64"):
+        search.euclidean_topk(gallery, gallery.astype(np.float64), 1)
+    with pytest.raises(ValueError, match="as wide, got 3 and 4"):
+        search.euclidean_topk(gallery[:, :3], search.lay_out_vectors(gallery), 1)
