@@ -1,0 +1,42 @@
+"""Autoencoders by composition: encoder x decoder x what happens to the latent between them."""
+
+from collections.abc import Callable
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from .encoders import XAVIER
+
+
+class Autoencoder(nn.Module):
+    """An encoder, a linear head, and a decoder.
+
+    The head's numbers are the latent's parameters: the code itself for a plain autoencoder, means
+    and log-variances for a Gaussian posterior, logits for a discrete one. What is drawn from them
+    enters as a callable, so a relaxation is an argument and not another class.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    head_size: int
+
+    def setup(self):
+        self.head = nn.Dense(self.head_size, kernel_init=XAVIER)
+
+    def encode(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n p"]:
+        """The latent's parameters."""
+        return self.head(self.encoder(images, train))
+
+    def decode(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
+        """Pixels, before the likelihood's link function (logits or means)."""
+        return self.decoder(z, train)
+
+    def __call__(
+        self,
+        images: Float[Array, "n h w c"],
+        draw: Callable[[Float[Array, "n p"]], Float[Array, "n d"]],
+        train: bool = False,
+    ) -> tuple[Float[Array, "n p"], Float[Array, "n h w c"]]:
+        """The latent's parameters, and the pixels decoded from what draw makes of them."""
+        parameters = self.encode(images, train)
+        return parameters, self.decode(draw(parameters), train)

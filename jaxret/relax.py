@@ -1,0 +1,168 @@
+"""Relaxations: discrete values forward, a useful gradient backward.
+
+Every function here is a custom VJP whose docstring says what goes forward and what comes back.
+Randomness enters as an argument (uniform or Gumbel noise), so each is a plain function of arrays.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+# Torres 2018, table 3.1: every quantiser covers [-4, 4], except the 2-level one, whose values are
+# -1 and 1; for nearest neighbours that is the same up to scale.
+QUANTISER_LEVELS = {
+    2: (-1.0, 1.0),
+    **{
+        levels: tuple(float(v) for v in -4 + (np.arange(levels) + 0.5) * 8 / levels)
+        for levels in (4, 8, 16, 32)
+    },
+}
+
+
+def _signs(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return jnp.where(z >= 0, 1.0, -1.0).astype(z.dtype)  # never 0: a bit is +1 or -1
+
+
+@jax.custom_vjp
+def sign_ste(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Sign forward; backward passes the gradient where |z| <= 1.
+
+    The straight-through estimator (Bengio 2013) with the saturation of Hubara 2016, eq. 4.
+    """
+    return _signs(z)
+
+
+sign_ste.defvjp(
+    lambda z: (_signs(z), z),
+    lambda z, g: (jnp.where(jnp.abs(z) <= 1, g, 0.0),),
+)
+
+
+@jax.custom_vjp
+def sign_identity(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Sign forward; backward passes the whole gradient (Bengio 2013)."""
+    return _signs(z)
+
+
+sign_identity.defvjp(lambda z: (_signs(z), None), lambda _, g: (g,))
+
+
+@jax.custom_vjp
+def sign_plain(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Sign forward; no gradient backward: what Torres 2018, eq. 3.1 trained with.
+
+    The derivative of the sign is 0 wherever it exists, so nothing before it learns to
+    reconstruct. Kept to reproduce that result.
+    """
+    return _signs(z)
+
+
+sign_plain.defvjp(lambda z: (_signs(z), None), lambda _, g: (jnp.zeros_like(g),))
+
+
+@jax.custom_vjp
+def app(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Clip to [-1, 1] forward; backward passes the gradient where |z| < 1.
+
+    Torres 2018, eq. 3.2 (after Song 2018, BGAN).
+    """
+    return jnp.clip(z, -1.0, 1.0)
+
+
+app.defvjp(
+    lambda z: (jnp.clip(z, -1.0, 1.0), z),
+    lambda z, g: (jnp.where(jnp.abs(z) < 1, g, 0.0),),
+)
+
+
+@jax.custom_vjp
+def bernoulli_ste(
+    logits: Float[Array, "*shape"], uniform: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Random bits of -1 or +1, +1 with probability sigmoid(logit).
+
+    uniform is noise from [0, 1). Backward: the gradient of the expected bit, 2 p (1 - p), so the
+    estimator is straight-through on the probability (Bengio 2013, section 4).
+    """
+    return _signs(jax.nn.sigmoid(logits) - uniform)
+
+
+def _bernoulli_forward(logits, uniform):
+    return bernoulli_ste(logits, uniform), jax.nn.sigmoid(logits)
+
+
+def _bernoulli_backward(p, g):
+    return 2 * p * (1 - p) * g, jnp.zeros_like(g)
+
+
+bernoulli_ste.defvjp(_bernoulli_forward, _bernoulli_backward)
+
+
+def gumbel_noise(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Standard Gumbel noise, -log(-log(u))."""
+    return jax.random.gumbel(key, shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def gumbel_softmax(
+    logits: Float[Array, "*shape c"],
+    noise: Float[Array, "*shape c"],
+    temperature: Float[Array, ""] | float,
+    hard: bool = False,
+) -> Float[Array, "*shape c"]:
+    """A relaxed sample of a categorical variable of c classes (Jang 2017, eq. 2).
+
+    softmax((log pi + g) / tau), with log pi = log_softmax(logits) and Gumbel noise g. With hard,
+    the one-hot vector of the largest entry goes forward; backward is the soft sample's gradient
+    either way (straight-through Gumbel-Softmax). Neither noise nor temperature is learnt: their
+    gradients are 0.
+    """
+    return _gumbel_forward(logits, noise, temperature, hard)[0]
+
+
+def _gumbel_forward(logits, noise, temperature, hard):
+    soft = jax.nn.softmax((jax.nn.log_softmax(logits) + noise) / temperature)
+    sample = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype)
+    return (sample if hard else soft), (soft, noise, temperature)
+
+
+def _gumbel_backward(hard, residuals, g):
+    del hard
+    soft, noise, temperature = residuals
+    # The softmax Jacobian. That of log_softmax changes nothing: it shifts all classes alike, and
+    # a shift leaves the softmax as it is.
+    inner = jnp.sum(g * soft, axis=-1, keepdims=True)
+    return soft * (g - inner) / temperature, jnp.zeros_like(noise), jnp.zeros_like(temperature)
+
+
+gumbel_softmax.defvjp(_gumbel_forward, _gumbel_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def quantise_uniform(z: Float[Array, "*shape"], levels: int) -> Float[Array, "*shape"]:
+    """The nearest of the levels of Torres 2018, table 3.1; a value midway goes up.
+
+    Backward passes the gradient where z lies within the quantised range, else 0.
+    """
+    return _quantise_forward(z, levels)[0]
+
+
+def _quantise_forward(z, levels):
+    if levels not in QUANTISER_LEVELS:
+        raise ValueError(f"levels must be one of {sorted(QUANTISER_LEVELS)}, got {levels}")
+    values = jnp.asarray(QUANTISER_LEVELS[levels], z.dtype)
+    step = QUANTISER_LEVELS[levels][1] - QUANTISER_LEVELS[levels][0]
+    index = jnp.clip(jnp.floor((z - values[0]) / step + 0.5), 0, levels - 1)
+    return values[index.astype(jnp.int32)], (z, values[-1] + step / 2)
+
+
+def _quantise_backward(levels, residuals, g):
+    del levels
+    z, limit = residuals
+    return (jnp.where(jnp.abs(z) <= limit, g, 0.0),)
+
+
+quantise_uniform.defvjp(_quantise_forward, _quantise_backward)

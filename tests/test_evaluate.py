@@ -1,0 +1,326 @@
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+import reference
+
+from jaxret import codes, evaluate, metrics, search
+
+# Most tests share these sizes, so that they share compiled code.
+QUERIES, ROWS, BITS = 7, 50, 6
+
+
+class Images(NamedTuple):
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple = ()
+
+
+class Split(NamedTuple):
+    name: str
+    train: Images
+    gallery: Images
+    query: Images
+    known_overlap: int = 0
+
+
+def random_images(seed, n, classes=3):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8)
+    return Images(images, rng.integers(0, classes, n).astype(np.int32))
+
+
+def random_split(n=ROWS, q=QUERIES):
+    return Split("random", random_images(0, n), random_images(0, n), random_images(1, q))
+
+
+def projection(bits=BITS):
+    # Whole numbers below 2^24: exact in float32, so no batch size can change a latent.
+    return jnp.array(np.random.default_rng(2).integers(-3, 4, (16, bits)), jnp.float32)
+
+
+@jax.jit
+def project(params, images):
+    return (images.reshape(len(images), -1).astype(jnp.float32) - 128) @ params
+
+
+def squared_euclidean(query, gallery):
+    difference = query.astype(np.float64)[:, None] - gallery.astype(np.float64)[None]
+    return np.sum(difference**2, axis=2)
+
+
+def hamming(query, gallery):
+    return np.sum((query >= 0)[:, None] != (gallery >= 0)[None], axis=2)
+
+
+LATENTS, LABELS = np.ones((ROWS, BITS), np.float32), np.zeros(ROWS, np.int32)
+
+TWINS = {"euclidean": squared_euclidean, "hamming": hamming}
+
+
+def slow_scores(split, latents, distance, ks):
+    """Every query's whole list by a stable sort, then each score by its definition."""
+    query, gallery = (np.asarray(latents(s.images)) for s in (split.query, split.gallery))
+    orders = np.argsort(TWINS[distance](query, gallery), axis=1, kind="stable")
+    relevant = (split.gallery.labels[orders] == split.query.labels[:, None]).tolist()
+
+    def mean_ap(k, divisor):
+        return np.mean(
+            [
+                reference.average_precision(
+                    row[:k], reference.ap_divisor(row[:k], sum(row), divisor)
+                )
+                for row in relevant
+            ]
+        )
+
+    scores = {}
+    for k in ks:
+        scores[f"map@{k}/retrieved"] = mean_ap(k, "retrieved")
+        scores[f"map@{k}/min"] = mean_ap(k, "min")
+        scores[f"precision@{k}"] = np.mean([np.mean(row[:k]) for row in relevant])
+    if distance == "hamming":
+        scores["map@all/all"] = mean_ap(None, "all")
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("distance", "bits", "q", "n"),
+    [
+        ("euclidean", BITS, QUERIES, ROWS),
+        ("euclidean", 1, 1, 1),
+        ("hamming", BITS, QUERIES, ROWS),
+        ("hamming", 1, 1, 1),
+        ("hamming", 300, 3, 20),
+    ],
+)
+def test_every_score_equals_its_twin(distance, bits, q, n):
+    split, params, ks = random_split(n, q), projection(bits), (1, 2, 1000)
+    got = evaluate.evaluate(project, params, split, overlap=0, distance=distance, ks=ks)
+    expected = slow_scores(split, lambda images: project(params, images), distance, ks)
+    assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "hamming"])
+@pytest.mark.parametrize(("batch_size", "pairs"), [(1, 1), (8, 200)])
+def test_scores_do_not_depend_on_the_size_of_batches_and_tiles(distance, batch_size, pairs):
+    def scores(**sizes):
+        return evaluate.evaluate(
+            project, projection(), random_split(), overlap=0, distance=distance, **sizes
+        )
+
+    assert scores(batch_size=batch_size, pairs=pairs) == pytest.approx(scores(), rel=1e-6)
+
+
+def test_a_tile_holds_no_more_pairs_than_allowed(monkeypatch):
+    tiles = []
+
+    def record(gallery, labels, ks):
+        def score(query, query_labels, num_relevant):
+            tiles.append(len(query))
+            return {"rows": query[:, 0]}
+
+        return score, len(gallery)
+
+    monkeypatch.setitem(evaluate.DISTANCES, "record", record)
+    latents, labels = np.ones((50, 2), np.float32), np.zeros(50, np.int32)
+    scores = evaluate.retrieval_scores(
+        latents[:7], latents, labels[:7], labels, distance="record", pairs=160
+    )
+    assert tiles == [3, 3, 3]
+    assert scores == {"rows": 1}
+
+
+def test_the_encoder_sees_batches_of_one_size():
+    seen = set()
+
+    def encode(params, images):
+        seen.add(images.shape)
+        return project(params, images)
+
+    got = evaluate.encode_in_batches(encode, projection(4), random_images(0, 23).images, 10)
+    assert seen == {(10, 4, 4, 1)}
+    np.testing.assert_array_equal(got, project(projection(4), random_images(0, 23).images))
+
+
+def test_a_k_larger_than_the_gallery_counts_as_its_size_and_keeps_its_name():
+    got = evaluate.evaluate(project, projection(), random_split(), overlap=0, ks=(ROWS, 5000))
+    for name in ("map@{}/retrieved", "map@{}/min", "precision@{}"):
+        assert got[name.format(ROWS)] == got[name.format(1000)] == got[name.format(5000)]
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "hamming"])
+def test_codes_that_are_the_labels_retrieve_perfectly(distance):
+    labels = np.arange(ROWS, dtype=np.int32) % 5
+    latents = (np.eye(BITS, dtype=np.float32) * 2 - 1)[labels]
+    got = evaluate.retrieval_scores(
+        latents[:QUERIES], latents, labels[:QUERIES], labels, distance=distance
+    )
+    assert {value for name, value in got.items() if name.startswith("map")} == {1.0}
+    assert got["precision@1000"] == pytest.approx(1 / 5)
+
+
+def test_hamming_scores_depend_on_signs_alone():
+    def signs(params, images):
+        return jnp.where(project(params, images) >= 0, 1.0, -1.0)
+
+    plain, scaled = (
+        evaluate.evaluate(encode, projection(), random_split(), overlap=0, distance="hamming")
+        for encode in (project, signs)
+    )
+    assert plain == scaled
+
+
+@pytest.mark.parametrize(("k", "name"), [(2, "map@2/retrieved"), (ROWS, "map@1000/retrieved")])
+def test_the_whole_ranking_is_the_one_that_search_returns(k, name):
+    split, params = random_split(), projection()
+    query, gallery = (codes.pack(project(params, s.images)) for s in (split.query, split.gallery))
+    neighbors = search.hamming_topk(query, gallery, k)
+    relevant = metrics.same_label(
+        jnp.array(split.query.labels), jnp.array(split.gallery.labels)[neighbors.indices]
+    )
+    got = evaluate.evaluate(project, params, split, overlap=0, distance="hamming")
+    expected = metrics.mean_average_precision(relevant, jnp.full(QUERIES, ROWS), "retrieved")
+    assert got[name] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_code_that_differs_in_300_bits_is_further_than_one_that_differs_in_100():
+    query, gallery = np.ones((3, 300), np.float32), -np.ones((20, 300), np.float32)
+    gallery[1:, 100:] = 1
+    labels = (np.arange(20) == 0).astype(np.int32)
+    got = evaluate.retrieval_scores(query, gallery, labels[1:4], labels, distance="hamming")
+    assert got["map@1/retrieved"] == 1
+
+
+def shuffled(split, seed):
+    order = np.random.default_rng(seed).permutation(len(split.gallery.images))
+    gallery = Images(split.gallery.images[order], split.gallery.labels[order])
+    return split._replace(gallery=gallery)
+
+
+def test_shuffling_the_gallery_moves_map_but_neither_its_expected_value_nor_its_bounds():
+    runs = [
+        evaluate.evaluate(
+            project, projection(), shuffled(random_split(), seed), overlap=0, distance="hamming"
+        )
+        for seed in range(3)
+    ]
+    for name in ("map@all/all", "map@2/retrieved", "map@1000/retrieved"):
+        for got in runs:
+            assert got[f"{name}/lowest"] - 1e-6 <= got[name] <= got[f"{name}/highest"] + 1e-6
+        for bound in ("expected", "lowest", "highest"):
+            first, *others = (got[f"{name}/{bound}"] for got in runs)
+            assert others == pytest.approx([first] * 2, rel=1e-6)
+    assert len({got["map@all/all"] for got in runs}) == 3
+
+
+def test_labels_may_be_any_whole_numbers():
+    split = random_split()
+    renamed = [
+        images._replace(labels=np.array([-7, 10**9, 3], np.int32)[images.labels])
+        for images in (split.gallery, split.query)
+    ]
+    other = split._replace(gallery=renamed[0], query=renamed[1])
+    one, same = (
+        evaluate.evaluate(project, projection(), s, overlap=0, distance="hamming")
+        for s in (split, other)
+    )
+    assert one == same
+
+
+def test_a_label_that_the_gallery_lacks_scores_0():
+    got = evaluate.retrieval_scores(
+        LATENTS[:QUERIES], LATENTS, LABELS[:QUERIES] + 1, LABELS, distance="hamming"
+    )
+    assert {value for name, value in got.items() if name != "empty@radius2"} == {0}
+
+
+def test_when_every_code_is_equal_precision_is_the_share_of_relevant_images():
+    labels = (np.arange(ROWS) >= 40).astype(np.int32)
+    got = evaluate.retrieval_scores(
+        LATENTS[:QUERIES], LATENTS, labels[:QUERIES], labels, distance="hamming"
+    )
+    assert got["precision@radius2"] == pytest.approx(40 / 50)
+    assert got["empty@radius2"] == 0
+    assert got["map@1/retrieved/expected"] == pytest.approx(40 / 50)
+    assert got["map@1/retrieved"] == 1
+
+
+def test_a_query_with_nothing_within_two_bits_counts_as_0_and_is_reported():
+    query = np.copy(LATENTS[:QUERIES])
+    query[0, :2] = -1  # two bits away
+    query[1, :3] = -1  # three
+    got = evaluate.retrieval_scores(query, LATENTS, LABELS[:QUERIES], LABELS, distance="hamming")
+    assert got["precision@radius2"] == pytest.approx(6 / 7)
+    assert got["empty@radius2"] == pytest.approx(1 / 7)
+
+
+def test_a_query_in_the_gallery_is_refused_unless_the_protocol_knows_of_it():
+    split = random_split()
+    leaky = split._replace(query=Images(split.gallery.images[:2], split.gallery.labels[:2]))
+    with pytest.raises(
+        ValueError, match="random: at most 0 query images may be in the gallery, fo"
+    ):
+        evaluate.evaluate(project, projection(4), leaky, overlap=2)
+    known = leaky._replace(known_overlap=2)
+    assert evaluate.evaluate(project, projection(4), known, overlap=2)["map@1/retrieved"] == 1
+
+
+def test_the_description_names_the_protocol_its_sizes_and_its_overlap():
+    assert evaluate.describe(random_split(n=50, q=7), 0) == {
+        "name": "random",
+        "train": 50,
+        "gallery": 50,
+        "query": 7,
+        "overlap": 0,
+    }
+
+
+@pytest.fixture
+def untyped():
+    """Annotations unenforced, as a user has them: only the rules that are written out speak."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"distance": "cosine"}, "distance must be one of euclidean, hamming, got 'cosine'"),
+        ({"ks": (0, 2)}, r"each K must be at least 1, got \(0, 2\)"),
+        ({"query": LATENTS[:0]}, "query must hold at least 1 image, got 0"),
+        ({"gallery": LATENTS[:0]}, "gallery must hold at least 1 image, got 0"),
+        ({"gallery_labels": LABELS[:3]}, "one label per image, got 3 labels for 50 images"),
+        ({"query": LATENTS * np.nan}, "latents must be finite, row 0 of the query is not"),
+        ({"gallery": LATENTS[:, :1]}, "query and gallery must be as long, got 6 and 1"),
+    ],
+)
+def test_bad_input_is_refused_with_the_rule_and_the_value(change, message):
+    arguments = {
+        "query": LATENTS,
+        "gallery": LATENTS,
+        "query_labels": LABELS,
+        "gallery_labels": LABELS,
+    } | change
+    with pytest.raises(ValueError, match=message):
+        evaluate.retrieval_scores(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("encode", "images", "batch_size", "message"),
+    [
+        (project, 0, 10, "at least 1 image to encode, got 0"),
+        (project, 5, 0, "a batch must hold at least 1 row, got 0"),
+        (lambda params, images: images, 5, 10, r"one row per image, got shape \(5, 4, 4, 1\)"),
+        (lambda params, images: params, 5, 10, "one row per image, got shape"),
+    ],
+)
+def test_an_encoding_that_cannot_be_is_refused(encode, images, batch_size, message):
+    images = random_images(0, images).images
+    with pytest.raises(ValueError, match=message):
+        evaluate.encode_in_batches(encode, projection(), images, batch_size)

@@ -1,0 +1,32 @@
+"""The README's claims that a test can hold."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_runs_and_finds_the_right_digits():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert names["gallery"].shape == (1438, 2)
+    assert names["neighbors"].indices.shape == (359, 10)
+    assert names["scores"]["map@1/retrieved"] > 0.94
+
+
+def test_the_test_command_is_the_one_that_ci_calls():
+    assert "pip install -e '.[test]' && pytest" in README
+    ci = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert ci[-1] == "pytest"
+
+
+def test_every_place_on_the_map_exists():
+    for place in re.findall(r"^\| `(jaxret/[\w/.]+)`", README, re.MULTILINE):
+        assert (ROOT / place).exists(), place
+
+
+def test_every_flagfile_that_is_named_exists():
+    for name in re.findall(r"--flagfile=(\S+\.flags)", README):
+        assert (ROOT / name).exists(), name

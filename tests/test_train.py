@@ -1,0 +1,151 @@
+"""Training: what a step, an epoch and a sweep promise."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxret import train
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 3, 3, 1)).astype(np.uint8)
+LABELS = (np.arange(50) % 5).astype(np.int32)
+HYPER = {"learning_rate": 0.05}
+
+
+def init(key):
+    return {"w": 0.1 * jax.random.normal(key, (9, 5)), "b": jnp.zeros(5)}, {"seen": jnp.zeros(())}
+
+
+def loss(params, model_state, key, images, labels, hyper):
+    del hyper
+    x = images.reshape(len(images), -1) / 255.0
+    x = x + 0.01 * jax.random.normal(key, x.shape)
+    logits = x @ params["w"] + params["b"][None]
+    value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return value, ({"seen": model_state["seen"] + len(images)}, {"loss": value})
+
+
+TRAINER = train.make_trainer(init, loss, lambda hyper: optax.adam(hyper["learning_rate"]))
+
+
+def fit(state=None, *, epochs=4, seed=0, batch_size=10, **kwargs):
+    state = TRAINER.init(jax.random.key(seed), HYPER) if state is None else state
+    return train.fit(
+        TRAINER, state, HYPER, IMAGES, LABELS, epochs=epochs, batch_size=batch_size, **kwargs
+    )
+
+
+def assert_same(a, b):
+    chex.assert_trees_all_equal(
+        a._replace(key=jax.random.key_data(a.key)), b._replace(key=jax.random.key_data(b.key))
+    )
+
+
+def test_training_lowers_the_loss_and_counts_steps():
+    losses = []
+    state = fit(epochs=30, on_epoch=lambda _, info: losses.append(info.terms["loss"]))
+    assert losses[-1] < 0.8 * losses[0]
+    assert int(state.step) == 30 * 5
+    assert float(state.model_state["seen"]) == 30 * 50
+
+
+def test_a_run_stopped_between_epochs_ends_in_the_same_state_bit_for_bit():
+    assert_same(fit(fit(epochs=2), epochs=4), fit(epochs=4))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another():
+    assert_same(fit(), fit())
+    assert not np.array_equal(fit().params["w"], fit(seed=1).params["w"])
+
+
+def test_an_epoch_by_scan_equals_an_epoch_by_loop():
+    by_scan, by_loop = fit(scan=True), fit(scan=False)
+    chex.assert_trees_all_close(by_scan.params, by_loop.params, rtol=1e-4, atol=1e-6)
+    assert int(by_scan.step) == int(by_loop.step)
+
+
+def test_an_epoch_shows_each_image_once_in_an_order_of_its_own():
+    seen = []
+
+    def spy(state, hyper, images, labels):
+        del hyper
+        return state._replace(step=state.step + 1), {"rows": labels}
+
+    rows = np.arange(50, dtype=np.int32)
+    epoch = jax.jit(train.make_epoch(spy, 50, 10))
+    state = TRAINER.init(jax.random.key(0), HYPER)
+    for _ in range(2):
+        state, terms = epoch(state, HYPER, jnp.asarray(IMAGES), jnp.asarray(rows))
+        seen.append(np.asarray(terms["rows"]).ravel())
+    for order in seen:
+        np.testing.assert_array_equal(np.sort(order), rows)
+    assert not np.array_equal(*seen)
+
+
+def test_what_does_not_fill_a_batch_is_left_out():
+    state = fit(epochs=1, batch_size=20)
+    assert int(state.step) == 2
+
+
+def test_a_sweep_equals_the_same_runs_one_by_one():
+    rates = jnp.asarray([0.01, 0.05, 0.2])
+    keys = jax.random.split(jax.random.key(7), 3)
+    states = train.sweep_init(TRAINER, keys, {"learning_rate": rates})
+    states = train.fit(
+        TRAINER, states, {"learning_rate": rates}, IMAGES, LABELS, epochs=3, batch_size=10
+    )
+    for run in range(3):
+        hyper = {"learning_rate": rates[run]}
+        alone = TRAINER.init(keys[run], hyper)
+        alone = train.fit(TRAINER, alone, hyper, IMAGES, LABELS, epochs=3, batch_size=10)
+        chex.assert_trees_all_close(train.unstack(states, run).params, alone.params, rtol=1e-3)
+
+
+def test_an_epoch_compiles_once():
+    traces = []
+
+    def counted(state, hyper, images, labels):
+        traces.append(1)
+        return TRAINER.step(state, hyper, images, labels)
+
+    train.fit(
+        TRAINER._replace(step=counted),
+        TRAINER.init(jax.random.key(0), HYPER),
+        HYPER,
+        IMAGES,
+        LABELS,
+        epochs=5,
+        batch_size=10,
+    )
+    assert len(traces) == 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
+    def burst(state, hyper, images, labels):
+        state, terms = TRAINER.step(state, hyper, images, labels)
+        return state, {"loss": jnp.where(state.step == 8, jnp.nan, terms["loss"])}
+
+    with pytest.raises(train.TrainingError, match="loss became nan at step 8;"):
+        train.fit(
+            TRAINER._replace(step=burst),
+            TRAINER.init(jax.random.key(0), HYPER),
+            HYPER,
+            IMAGES,
+            LABELS,
+            epochs=3,
+            batch_size=10,
+        )
+
+
+@pytest.mark.parametrize("batch_size", [0, 51])
+def test_a_batch_size_that_gives_no_step_is_refused(batch_size):
+    with pytest.raises(ValueError, match="between 1 and the number of training images, 50, got"):
+        fit(batch_size=batch_size)
+
+
+def test_a_sweep_needs_one_value_per_run():
+    keys = jax.random.split(jax.random.key(0), 3)
+    with pytest.raises(ValueError, match="learning_rate needs one value for each of 3 runs"):
+        train.sweep_init(TRAINER, keys, {"learning_rate": jnp.ones(2)})
