@@ -7,8 +7,10 @@
 The gallery is laid out once, outside the timing, as faiss builds its index outside it. Codes and
 vectors are random. A row is one case beside one peer, timed in turn with it; faiss runs in two
 modes of very different speed on some machines, so its fastest run is given too (ratio_to_best).
-peak_bytes is by how much resident memory grew at its peak during the first search, compilation
-included, on Linux.
+A peer whose search would take minutes gets the first peer_queries of the queries, and its seconds
+are scaled to all of them. peak_bytes is by how much resident memory grew at its peak during the
+first search, compilation included, on Linux. Cases that the JSON file holds are not run again: a
+grid that was stopped goes on, and a chart is drawn of all that is there.
 """
 
 import itertools
@@ -25,6 +27,7 @@ BITS = (16, 32, 48, 64, 128, 256)
 DIMENSIONS = (10, 64, 128)
 QUERIES = (1, 100, 10_000)
 NEIGHBORS = (1, 10, 100, 1000)
+PEER_PAIRS = 2 * 10**9  # query and row: what a peer is given at most
 
 Search = Callable[[], tuple[np.ndarray, np.ndarray]]  # distances and rows
 
@@ -158,63 +161,78 @@ def _kilobytes(status: Path, field: str) -> int:
 
 
 def run_case(
-    case: str, own: Search, peers: dict[str, Search], check: Callable, seconds: float
+    case: str, own: Search, peers: dict[str, Search], check: Callable, share: float, seconds: float
 ) -> list[dict[str, Any]]:
-    """Time one case beside each peer, all in turn, within about so many seconds."""
+    """Time one case beside each peer, all in turn, within about so many seconds.
+
+    The peers answer this share of the queries.
+    """
     found: list[tuple] = []
     peak = peak_growth(lambda: found.append(own()))
-    ours = found[0]
-    first = timing.in_turn(own, *peers.values(), repeats=1, warmup=0)
-    repeats = max(3, min(31, int(seconds / sum(taken[0] for taken in first))))
-    timed = timing.in_turn(own, *peers.values(), repeats=repeats, warmup=0)
+    (ours,) = found
+    theirs = {name: peer() for name, peer in peers.items()}
+    timed = timing.in_turn(own, *peers.values(), repeats=1, warmup=0)
+    once = sum(taken[0] for taken in timed)
+    if once < seconds:
+        repeats = max(3, min(31, int(seconds / once)))
+        timed = timing.in_turn(own, *peers.values(), repeats=repeats, warmup=0)
     rows = []
-    for (name, peer), taken in itertools.zip_longest(
-        peers.items(), timed[1:], fillvalue=(None, None)
+    for (name, answer), taken in itertools.zip_longest(
+        theirs.items(), timed[1:], fillvalue=(None, None)
     ):
-        row = timing.summary(case, timed[0], name, taken, check(ours, peer()))
-        row |= {"ratio_to_best": min(taken) / row["seconds"], "peak_bytes": peak}
+        taken = [one / share for one in taken]
+        row = timing.summary(case, timed[0], name, taken, check(ours, answer))
+        rows.append(row | {"ratio_to_best": min(taken) / row["seconds"], "peak_bytes": peak})
+    rows = rows or [timing.summary(case, timed[0]) | {"ratio_to_best": None, "peak_bytes": peak}]
+    for row in rows:
         print(timing.line(row), flush=True)
-        rows.append(row)
-    if not peers:
-        row = timing.summary(case, timed[0]) | {"ratio_to_best": None, "peak_bytes": peak}
-        print(timing.line(row), flush=True)
-        rows.append(row)
     return rows
 
 
 def grid(options, rows: list[dict[str, Any]]) -> None:
     """The cases that the options choose, appended to rows and written after each."""
-    rng = np.random.default_rng(0)
     kinds = [("hamming", bits) for bits in options.bits] + [("euclidean", d) for d in options.d]
+    done = {row["case"] for row in rows}
     for n, (kind, width) in itertools.product(options.n, kinds):
-        bits = width if kind == "hamming" else None
-        if bits:
-            gallery, queries = (random_codes(rng, m, bits) for m in (n, max(options.queries)))
-            own, unit = own_hamming(gallery), "bits"
-        else:
-            gallery, queries = (
-                rng.standard_normal((m, width), np.float32) for m in (n, max(options.queries))
-            )
-            own, unit = own_euclidean(gallery), "floats"
-        everyone = faiss_peers(gallery, bits) | usearch_peer(gallery, bits)
-        for q, k in itertools.product(options.queries, options.k):
-            if k > n or q * n > options.pairs:
-                continue
-            query = queries[:q]
-            peers = {
-                name: peer(query, k)
-                for name, peer in everyone.items()
-                if "usearch" not in name or (q == 100 and k == 10)
-            }
+        unit = {"hamming": "bits", "euclidean": "floats"}[kind]
+        cases = {
+            f"{kind} {width} {unit}, n={n}, q={q}, k={k}": (q, k)
+            for q, k in itertools.product(options.queries, options.k)
+            if k <= n and q * n <= options.pairs
+        }
+        if missing := {case: sizes for case, sizes in cases.items() if case not in done}:
+            _one_gallery(n, width if kind == "hamming" else None, width, missing, options, rows)
 
-            def check(ours, theirs, query=query, gallery=gallery, bits=bits, k=k):
-                some = slice(min(len(query), max(1, 1_000_000 // k)))
-                ours, theirs = ([part[some] for part in found] for found in (ours, theirs))
-                return is_exact(ours, theirs, query[some], gallery, bits)
 
-            case = f"{kind} {width} {unit}, n={n}, q={q}, k={k}"
-            rows += run_case(case, own(query, k), peers, check, options.seconds)
-            timing.write(options.json, rows)
+def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> None:
+    """All cases of one gallery, of codes or (bits is None) of vectors."""
+    rng = np.random.default_rng(0)
+    most = max(q for q, _ in cases.values())
+    if bits:
+        gallery, queries = (random_codes(rng, m, bits) for m in (n, most))
+        own = own_hamming(gallery)
+    else:
+        gallery, queries = (rng.standard_normal((m, width), np.float32) for m in (n, most))
+        own = own_euclidean(gallery)
+    everyone = faiss_peers(gallery, bits) | usearch_peer(gallery, bits)
+    for case, (q, k) in cases.items():
+        query = queries[:q]
+        peer_query = query[: max(1, PEER_PAIRS // n)]
+        peers = {
+            name: peer(peer_query, k)
+            for name, peer in everyone.items()
+            if "usearch" not in name or (q == 100 and k == 10)
+        }
+
+        def check(ours, theirs, query=peer_query, k=k):
+            some = slice(min(len(query), max(1, 1_000_000 // k)))
+            ours, theirs = ([part[some] for part in found] for found in (ours, theirs))
+            return is_exact(ours, theirs, query[some], gallery, bits)
+
+        share = len(peer_query) / q
+        new = run_case(case, own(query, k), peers, check, share, options.seconds)
+        rows += [row | {"peer_queries": len(peer_query)} for row in new]
+        timing.write(options.json, rows)
 
 
 def device(options, rows: list[dict[str, Any]]) -> None:
@@ -326,7 +344,7 @@ def main() -> None:
             setattr(options, name, default)
 
     print(timing.machine())
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = timing.read(options.json)
     (device if options.device else grid)(options, rows)
     if options.chart:
         chart(options.chart, rows)

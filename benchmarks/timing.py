@@ -98,6 +98,11 @@ def write(path: Path | None, rows: list[dict[str, Any]]) -> None:
         harness.write_whole(path, json.dumps(rows, indent=1) + "\n")
 
 
+def read(path: Path | None) -> list[dict[str, Any]]:
+    """The rows that were written there before, if any."""
+    return json.loads(path.read_text()) if path is not None and path.exists() else []
+
+
 def machine() -> str:
     """One line: device, versions, commit. Print it above a table."""
     facts = harness.environment()

@@ -79,15 +79,16 @@ LAID_OUT = 2000
 
 @settings(max_examples=40, deadline=None)
 @given(
+    bits=st.sampled_from([1, 12, 64, 100]),
     n=st.integers(0, LAID_OUT),
     values=st.integers(1, 50),
     seed=st.integers(0, 2**32 - 1),
     k=st.sampled_from([10, 100]),
     kept=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
 )
-def test_ties_duplicates_filters_and_empty_galleries(n, values, seed, k, kept):
-    gallery = random_codes(seed, LAID_OUT, 64, values)[:n]
-    query = random_codes(seed + 1, 3, 64, values)
+def test_ties_duplicates_filters_and_empty_galleries(bits, n, values, seed, k, kept):
+    gallery = random_codes(seed, LAID_OUT, bits, values)[:n]
+    query = random_codes(seed + 1, 3, bits, values)
     mask = RNG(seed).random((3, n)) < kept
     found = search.hamming_topk(query, gallery, k, mask=mask)
     assert_same(found, stable(distances_of(query, gallery), k, mask))
