@@ -82,14 +82,14 @@ def on_cpu(*arrays) -> bool:
     return jax.default_backend() == "cpu"
 
 
-def tiles(arrays, per_query: int, memory: int) -> Iterator[tuple[list, int]]:
-    """Cut queries into tiles of few sizes, so small that two of them stay within memory.
+def tiles(arrays, per_query: int, memory: int, near: int = NEAR) -> Iterator[tuple[list, int]]:
+    """Cut queries into tiles of few sizes, so small that two of them stay within memory, and near.
 
     arrays have a row for each query, or are None, or one row for all. The last tile is filled up;
     beside each comes the number of its queries that count.
     """
     queries = len(arrays[0])
-    memory = min(memory, max(NEAR, 2 * LEAST_QUERIES * per_query))
+    memory = min(memory, max(near, 2 * LEAST_QUERIES * per_query))
     most = max(1, min(memory // (2 * per_query), MOST_QUERIES, queries))
     count = -(-queries // -(-queries // most))
     size = min(few_sizes(count), most) if count < most else most
