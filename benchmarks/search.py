@@ -14,6 +14,7 @@ grid that was stopped goes on, and a chart is drawn of all that is there.
 """
 
 import itertools
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -313,6 +314,41 @@ def chart(path: Path, rows: list[dict[str, Any]]) -> None:
     figure.savefig(path, dpi=110)
 
 
+CASE = re.compile(r"\w+ (?P<width>\d+) (?P<unit>\w+), n=(?P<n>\d+), q=(?P<q>\d+), k=(?P<k>\d+)")
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """All cases as markdown: a table for each kind, gallery size and number of queries."""
+    cells: dict[tuple, dict[tuple, list[str]]] = {}
+    for row in rows:
+        if not (found := CASE.fullmatch(row["case"])):
+            continue
+        case = {name: int(found[name]) for name in ("width", "n", "q", "k")}
+        table = cells.setdefault((found["unit"], case["n"], case["q"]), {})
+        cell = table.setdefault((case["width"], case["k"]), [f"{row['seconds'] * 1e3:.3g} ms"])
+        if row["ratio"] is not None:
+            unequal = "" if row["equal"] else " NOT EQUAL"
+            name = "u" if "usearch" in row["peer"] else ""
+            cell.append(f"{name}{row['ratio']:.3g}{unequal}")
+        if row.get("peak_bytes") is not None and len(cell) == 2:
+            cell[0] += f", {row['peak_bytes'] / 2**20:.0f} MiB"
+    lines = [
+        "Milliseconds for all queries together, with the growth of resident memory at the first "
+        "search;",
+        "then how many times faster than faiss with 2 threads / with 1 thread / usearch exact (u).",
+    ]
+    for (unit, n, q), table in sorted(cells.items()):
+        ks = sorted({k for _, k in table})
+        lines += ["", f"**{unit}, {n:,} rows, {q:,} quer{'y' if q == 1 else 'ies'}**", ""]
+        lines += ["| " + " | ".join([unit, *(f"K = {k}" for k in ks)]) + " |"]
+        lines += ["|---" * (len(ks) + 1) + "|"]
+        for width in sorted({width for width, _ in table}):
+            found = (table.get((width, k), []) for k in ks)
+            texts = [f"{c[0]}: {' / '.join(c[1:])}" if c else "" for c in found]
+            lines.append("| " + " | ".join([str(width), *texts]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """A list such as 1,100."""
     return tuple(int(part) for part in text.split(",") if part)
@@ -329,6 +365,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10**11, help="leave out larger q x n")
     parser.add_argument("--seconds", type=float, default=10, help="of timing per case, about")
     parser.add_argument("--chart", type=Path, help="write a log-log chart to this PNG")
+    parser.add_argument("--markdown", type=Path, help="write all cases as tables to this file")
     parser.add_argument("--device", action="store_true", help="one accelerator, no peers")
     options = parser.parse_args()
     if options.device:
@@ -348,6 +385,8 @@ def main() -> None:
     (device if options.device else grid)(options, rows)
     if options.chart:
         chart(options.chart, rows)
+    if options.markdown:
+        timing.harness.write_whole(options.markdown, tables(rows))
     if any(row["equal"] is False for row in rows):
         sys.exit("some results were NOT equal")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxret import codes, search
-from jaxret.search import counting, hamming
+from jaxret.search import counting, hamming, select
 
 NEVER = np.iinfo(np.int32).max
 RNG = np.random.default_rng
@@ -182,3 +182,32 @@ def test_bad_requests_are_refused_with_rule_and_value():
         search.hamming_topk(gallery, gallery, 1, mask=np.ones((2, 50), bool))
     with pytest.raises(ValueError, match="memory must be at least 1 byte, got 0"):
         search.hamming_topk(gallery, gallery, 1, memory=0)
+
+
+@pytest.mark.parametrize("k", [1, 10, 16])
+@pytest.mark.parametrize("count", [16, 511, 512])
+def test_few_of_little_are_chosen_by_value_then_position(k, count):
+    rng = RNG(count)
+    for values in (
+        rng.integers(0, 6, (40, count)).astype(np.uint8),
+        rng.integers(0, 4097, (40, count)).astype(np.uint16),
+        np.where(rng.random((40, count)) < 0.99, 0xFFFFFFFF, 3).astype(np.uint32),
+        rng.standard_normal((40, count)).astype(np.float32),
+    ):
+        order = np.argsort(values, axis=1, kind="stable")[:, :k]
+        np.testing.assert_array_equal(select.smallest(jnp.asarray(values), k), order)
+
+
+@pytest.mark.parametrize("k", [1, 16, 40])
+def test_distinct_numbers_are_put_in_order(k):
+    numbers = RNG(k).permuted(np.arange(35 * k, dtype=np.int32).reshape(35, k) * 7, axis=1)
+    np.testing.assert_array_equal(select.ascending(jnp.asarray(numbers)), np.sort(numbers, axis=1))
+
+
+def test_many_queries_for_few_neighbours_equal_a_stable_argsort():
+    query, gallery = random_codes(0, 50, 64, 300), random_codes(1, 3000, 64, 300)
+    mask = RNG(2).random((50, 3000)) < 0.01
+    truth = distances_of(query, gallery)
+    assert_same(search.hamming_topk(query, gallery, 10), stable(truth, 10))
+    found = search.hamming_topk(query, gallery, 10, mask=mask)
+    assert_same(found, stable(truth, 10, mask))

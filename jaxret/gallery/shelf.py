@@ -1,29 +1,26 @@
 """Where a gallery's rows lie while they are searched: kept on the device, or read as they are."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float32, Int32, Int64, Shaped, UInt32
+from jaxtyping import Int64, Shaped
 
 from jaxret.gallery.columns import Columns
 from jaxret.gallery.store import release
 from jaxret.search import (
-    CodeBlocks,
+    BLOCK,
+    TILE,
     Neighbors,
-    Vectors,
     euclidean_topk,
     hamming_topk,
     lay_out,
     lay_out_vectors,
+    overwrite,
+    overwrite_vectors,
     streamed_topk,
 )
-from jaxret.search.blocks import BLOCK
-from jaxret.search.vectors import TILE, slack, squared_norms
 
 MEMORY = 2**29  # bytes
 STREAMED = 8  # a gallery that is not kept is read with an eighth of that: twice as fast as with all
@@ -91,29 +88,7 @@ class Shelf:
         return laid
 
 
-def _put_codes(laid: CodeBlocks, start: int, rows: UInt32[np.ndarray, "n w"]) -> CodeBlocks:
-    block = lay_out(rows).codes
-    return laid._replace(codes=_write(laid.codes, block, start // BLOCK * len(block)))
-
-
-def _put_vectors(laid: Vectors, start: int, rows: Float32[np.ndarray, "n d"]) -> Vectors:
-    block = np.pad(rows, ((0, TILE - len(rows)), (0, 0)))
-    low = _low(block, jnp.int32(len(rows)), laid.centre)
-    return laid._replace(rows=_write(laid.rows, block, start), low=_write(laid.low, low, start))
-
-
-@jax.jit
-def _low(
-    rows: Float32[Array, "n d"], size: Int32[Array, ""], centre: Float32[Array, " d"]
-) -> Float32[Array, " n"]:
-    """What `lay_out_vectors` keeps beside each row; any centre will do, one near by is faster."""
-    norms = squared_norms(rows - centre[None])
-    return jnp.where(jnp.arange(len(rows)) < size, norms * (1 - 2 * slack(rows.shape[1])), jnp.inf)
-
-
-_write = jax.jit(partial(lax.dynamic_update_slice_in_dim, axis=0), donate_argnums=0)
-
 KINDS = {
-    "codes": Kind(BLOCK, lay_out, _put_codes, hamming_topk),
-    "vectors": Kind(TILE, lay_out_vectors, _put_vectors, euclidean_topk),
+    "codes": Kind(BLOCK, lay_out, overwrite, hamming_topk),
+    "vectors": Kind(TILE, lay_out_vectors, overwrite_vectors, euclidean_topk),
 }

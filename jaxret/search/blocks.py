@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Int, Int32, UInt32
 
 from jaxret.search.doors import check_codes
@@ -62,6 +63,20 @@ def _transpose(numpy, codes, rows):
 
 
 _lay_out = jax.jit(partial(_transpose, jnp), static_argnums=1)
+
+
+def overwrite(
+    blocks: CodeBlocks, start: int, codes: UInt32[Array | np.ndarray, "n w"]
+) -> CodeBlocks:
+    """The layout with the rows of one block, from row start on, a multiple of BLOCK, written over.
+
+    The layout that was given must not be used any more: its memory is.
+    """
+    block = lay_out(codes).codes
+    return blocks._replace(codes=_write(blocks.codes, block, start // BLOCK * len(block)))
+
+
+_write = jax.jit(partial(lax.dynamic_update_slice_in_dim, axis=0), donate_argnums=0)
 
 
 def in_rows(codes: UInt32[Array, "m w 32 64"]) -> UInt32[Array, "w n"]:

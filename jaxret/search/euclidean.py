@@ -6,6 +6,8 @@ differences; where the next group's bound is above the k-th distance so found, n
 A query that this does not prove is searched by direct differences alone.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from jaxret.search.vectors import TILE, Vectors, direct, lay_out_vectors, slack,
 
 CLUSTER = 32  # groups
 MANY = 64  # neighbours: beyond, smaller groups leave fewer rows to compare
-LARGE = 64  # from this share of the gallery on, all distances are computed directly
+LARGE = 640  # from this share of the gallery on, all distances are computed directly
 NEAR = 2 * select.NEAR  # a product of matrices gains from more queries at once by a third
 SPARE = 8  # groups, and an eighth of k: a wider choice is proven more often
 
@@ -217,19 +219,26 @@ def select_all(query, mask, rows, size, centre, low, k: int):
 def _select_on_host(distances, k):
     """NumPy finds the k-th distance by vector instructions; few rows are left to sort."""
     distances = np.asarray(distances)
-    farthest = np.partition(distances, k - 1, axis=1)[:, k - 1]
     found = np.empty((len(distances), k), np.float32), np.empty((len(distances), k), np.int32)
-    for i, (row_distances, far) in enumerate(zip(distances, farthest, strict=True)):
-        row = np.flatnonzero(row_distances <= far)
-        nearest = row_distances[row]
-        # The bits of floats that are not negative are ordered as the floats are.
-        keys = np.sort(nearest.view(np.uint32).astype(np.uint64) << 32 | row.astype(np.uint64))[:k]
-        found[0][i] = (keys >> 32).astype(np.uint32).view(np.float32)
-        found[1][i] = keys.astype(np.uint32).view(np.int32)
+
+    def select_some(queries):
+        for i in queries:
+            far = np.partition(distances[i], k - 1)[k - 1]
+            row = np.flatnonzero(distances[i] <= far)
+            nearest = distances[i, row]
+            # The bits of floats that are not negative are ordered as the floats are.
+            keys = nearest.view(np.uint32).astype(np.uint64) << 32 | row.astype(np.uint64)
+            keys = np.sort(keys)[:k]
+            found[0][i] = (keys >> 32).astype(np.uint32).view(np.float32)
+            found[1][i] = keys.astype(np.uint32).view(np.int32)
+
+    list(_HOST.map(select_some, np.array_split(np.arange(len(distances)), CORES)))
     found[1][np.isinf(found[0])] = -1
     return found
 
 
+CORES = os.cpu_count() or 1
+_HOST = ThreadPoolExecutor(CORES)  # NumPy lets other threads run while it works
 _BOUNDED = Compiled(bounded, ("k",))
 _EXACT = Compiled(partial(bounded, exact=True), ("k",))
 _PROVEN = Compiled(proven, ("k",))

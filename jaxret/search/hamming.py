@@ -26,7 +26,7 @@ from jaxret.search.blocks import (
     whole_groups,
 )
 from jaxret.search.counting import nearest_rows
-from jaxret.search.select import Compiled, Neighbors, apart, smallest
+from jaxret.search.select import Compiled, Neighbors, apart, ascending, smallest
 
 NEVER = np.iinfo(np.int32).max  # the distance past the end
 NO_ROW = np.uint32(0xFFFFFFFF)  # the same before results are finished
@@ -97,10 +97,10 @@ def follow_minima(
     alive = alive_groups(mask, size, codes.shape[0] * LANES)
     minima = apart(here, lambda: passes.group_minima(query, codes, alive, mask is not None))
     clusters = passes.in_order(apart(here, lambda: passes.fold_clusters(jnp.minimum, minima)))
-    cluster = jnp.sort(smallest(clusters, min(k, clusters.shape[1])), axis=1)
+    cluster = ascending(smallest(clusters, min(k, clusters.shape[1])))
     nearest = _of_clusters(minima, cluster)
     group = _members(cluster, smallest(nearest, min(k, nearest.shape[1])), CLUSTER)
-    group = jnp.sort(group, axis=1)
+    group = ascending(group)
     distances = _of_groups(query, codes, alive, group)
     best = smallest(distances, k)
     distances = jnp.take_along_axis(distances, best, axis=1)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, Int32, Num
 
 MEMORY = 2**28  # bytes
 NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching fresh memory is too
+FEW, LITTLE = 16, 512  # chosen, and to choose from: see `smallest`
 LEAST_QUERIES, MOST_QUERIES = 32, 1024  # in a tile, where memory allows
 
 
@@ -53,9 +54,36 @@ def apart(here, function: Callable, *args):
 def smallest(values: Num[Array, "q v"], k: int) -> Int32[Array, "q k"]:
     """The positions of the k smallest of each row, by value, then by position.
 
-    XLA's top_k is fast for float32 alone, so values must be below 2^24; it keeps ties in order.
+    XLA's top_k is fast for float32 alone, so integers must be below 2^24; it keeps ties in order.
+    For many queries that each choose few of little, one minimum after the other is faster.
     """
-    return lax.top_k(-values.astype(jnp.float32), k)[1]
+    queries, count = values.shape
+    place = (count - 1).bit_length()
+    whole = jnp.issubdtype(values.dtype, jnp.integer)
+    if not (whole and k <= FEW and count <= LITTLE and queries >= LEAST_QUERIES):
+        return lax.top_k(-values.astype(jnp.float32), k)[1]
+    # 2^(32 - place) and more, such as the mark of no row, is the same as the last value below.
+    values = jnp.minimum(values.astype(jnp.uint32), (1 << (32 - place)) - 1)
+    keys = (values << place | jnp.arange(count, dtype=jnp.uint32)[None]).T  # all different
+
+    def next_key(last, _):
+        key = jnp.min(jnp.where(keys > last[None], keys, jnp.uint32(0xFFFFFFFF)), axis=0)
+        return key, key
+
+    first = jnp.min(keys, axis=0)
+    _, others = lax.scan(next_key, first, length=k - 1)
+    chosen = jnp.concatenate([first[None], others]).T & jnp.uint32((1 << place) - 1)
+    return chosen.astype(jnp.int32)
+
+
+def ascending(distinct: Int32[Array, "q k"]) -> Int32[Array, "q k"]:
+    """Each row in order, its values being different; a sort costs more for few."""
+    k = distinct.shape[1]
+    if k > FEW:
+        return jnp.sort(distinct, axis=1)
+    rank = jnp.sum(distinct[:, :, None] > distinct[:, None], axis=2)
+    there = rank[:, None] == jnp.arange(k)[None, :, None]
+    return jnp.sum(jnp.where(there, distinct[:, None], 0), axis=2)
 
 
 class Compiled:

@@ -1,6 +1,7 @@
 """How real vectors are kept while they are searched, and the bound that makes a matmul exact."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -53,12 +54,33 @@ def lay_out_vectors(vectors: Float[Array | np.ndarray, "n d"], capacity: int = 0
 
 @jax.jit
 def _prepare(rows, size):
-    there = jnp.arange(len(rows)) < size
-    wide = rows.astype(jnp.float32)
-    centre = jnp.sum(wide, axis=0) / jnp.maximum(size, 1)
-    norms = squared_norms(wide - centre[None])
-    low = jnp.where(there, norms * (1 - 2 * slack(rows.shape[1])), jnp.inf)
-    return Vectors(rows, size, centre, low)
+    centre = jnp.sum(rows.astype(jnp.float32), axis=0) / jnp.maximum(size, 1)
+    return Vectors(rows, size, centre, _low(rows, size, centre))
+
+
+def overwrite_vectors(
+    vectors: Vectors, start: int, rows: Float[Array | np.ndarray, "n d"]
+) -> Vectors:
+    """The same with the rows of one tile, from row start on, a multiple of TILE, written over.
+
+    What was given must not be used any more. The centre stays: any is exact, one near by is fast.
+    """
+    tile = np.pad(rows, ((0, TILE - len(rows)), (0, 0)))
+    low = _low(tile, jnp.int32(len(rows)), vectors.centre)
+    return vectors._replace(
+        rows=_write(vectors.rows, tile, start), low=_write(vectors.low, low, start)
+    )
+
+
+_write = jax.jit(partial(lax.dynamic_update_slice_in_dim, axis=0), donate_argnums=0)
+
+
+@jax.jit
+def _low(
+    rows: Float[Array, "n d"], size: Int32[Array, ""], centre: Float32[Array, " d"]
+) -> Float32[Array, " n"]:
+    norms = squared_norms(rows.astype(jnp.float32) - centre[None])
+    return jnp.where(jnp.arange(len(rows)) < size, norms * (1 - 2 * slack(rows.shape[1])), jnp.inf)
 
 
 def slack(d: int) -> float:
