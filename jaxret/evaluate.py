@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt, UInt8, UInt32
 
-from jaxret import codes, metrics, search
+from jaxret import codes, divergences, metrics, search
 
 ALWAYS_AT = (1, 1000)
 RADIUS = 2
@@ -103,10 +103,12 @@ def retrieval_scores(
     For each K asked, and for 1 and 1000: `map@K/retrieved`, `map@K/min` and `precision@K`. A
     gallery smaller than K is ranked whole: K counts as its size and keeps its name.
 
-    By `hamming` distance, between the signs, the whole gallery is ranked, ties by row, and there is
-    more: `map@all/all`; beside it, and beside each `map@K/retrieved`, the same over the orders of
-    ties as `/expected`, `/lowest` and `/highest`; `precision@radius2`, and `empty@radius2`, the
-    share of queries with nothing within 2 bits, whose precision counts as 0.
+    distance is `euclidean`, `hamming` between the signs, or one of `divergences.SIDES`.
+
+    By `hamming` distance the whole gallery is ranked, ties by row, and there is more:
+    `map@all/all`; beside it, and beside each `map@K/retrieved`, the same over the orders of ties as
+    `/expected`, `/lowest` and `/highest`; `precision@radius2`, and `empty@radius2`, the share of
+    queries with nothing within 2 bits, whose precision counts as 0.
 
     pairs bounds the pairs of query and result that are held at once, at about 100 bytes each.
     """
@@ -206,7 +208,45 @@ def _hamming(gallery, labels, ks):
     return score, len(labels)
 
 
-DISTANCES: dict[str, Callable] = {"euclidean": _euclidean, "hamming": _hamming}
+def _inner_product(gallery, labels, ks, *, sides):
+    of_query, of_gallery = sides
+    gallery, labels = _side(of_gallery, jnp.asarray(gallery)), jnp.asarray(labels)
+    k = min(max(ks), len(gallery))
+
+    def score(query, query_labels, num_relevant):
+        rows = _least_products(_side(of_query, query), gallery, k).indices
+        return _scores_at(metrics.same_label(query_labels, labels[rows]), num_relevant, ks)
+
+    return score, len(gallery)
+
+
+DISTANCES: dict[str, Callable] = {"euclidean": _euclidean, "hamming": _hamming} | {
+    name: partial(_inner_product, sides=sides) for name, sides in divergences.SIDES.items()
+}
+
+
+def nearest(
+    query: Float[Array, "q b"], gallery: Float[Array, "n b"], k: int, distance: str
+) -> search.Neighbors:
+    """The k nearest rows by any of the distances that scores are given for."""
+    _check_request(distance, ())
+    if distance == "hamming":
+        return search.hamming_topk(_pack(query), _pack(gallery), k)
+    if distance == "euclidean":
+        return search.euclidean_topk(query, gallery, k)
+    of_query, of_gallery = divergences.SIDES[distance]
+    return _least_products(_side(of_query, query), _side(of_gallery, gallery), k)
+
+
+_side = jax.jit(lambda side, x: side(x), static_argnums=0)
+
+
+@partial(jax.jit, static_argnames="k")
+def _least_products(
+    query: Float[Array, "q d"], gallery: Float[Array, "n d"], k: int
+) -> search.Neighbors:
+    products = jnp.dot(query, gallery.T, precision=lax.Precision.HIGHEST)
+    return search.Neighbors(*(lambda least, row: (-least, row))(*lax.top_k(-products, k)))
 
 
 _pack = jax.jit(codes.pack)

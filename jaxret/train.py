@@ -20,7 +20,9 @@ PyTree = Any
 # (params, model_state, key, images, labels, hyper) -> (loss, (model_state, terms)); terms are named
 # means over the batch, hyper a dictionary of scalars that a sweep may vary.
 Loss = Callable[..., tuple[Float[Array, ""], tuple[PyTree, dict[str, Float[Array, ""]]]]]
-Hyper = dict[str, Float[Array, "..."] | float]  # scalars; in a sweep, one value per run
+# Scalars; in a sweep, one value per run. Where there is an x_end, x goes from its value to that one
+# over the run, by the same factor at each step.
+Hyper = dict[str, Float[Array, "..."] | float]
 
 
 class TrainState(NamedTuple):
@@ -75,6 +77,7 @@ def make_trainer(
         return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, run_key)
 
     def step(state, hyper, images, labels):
+        hyper = _annealed(hyper, state.step)
         noise_key, _ = _keys_of_step(state)
         gradients, (model_state, terms) = jax.grad(loss, has_aux=True)(
             state.params, state.model_state, noise_key, images, labels, hyper
@@ -84,6 +87,16 @@ def make_trainer(
         return TrainState(state.step + 1, params, model_state, opt_state, state.key), terms
 
     return Trainer(start, step)
+
+
+def _annealed(hyper: Hyper, step: Int[Array, ""]) -> Hyper:
+    """The scalars at a step. `fit` adds how many steps a run has."""
+
+    def now(name):
+        start, end = hyper[name], hyper[f"{name}_end"]
+        return start * (end / start) ** (step / hyper["steps"])
+
+    return hyper | {name: now(name) for name in hyper if f"{name}_end" in hyper}
 
 
 def _keys_of_step(state: TrainState) -> tuple[PRNGKeyArray, PRNGKeyArray]:
@@ -181,6 +194,7 @@ def fit(
         run_epoch = make_epoch_loop(trainer.step, num_images, batch_size)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
+    hyper["steps"] = jnp.full(runs, epochs * steps, jnp.float32)
     waiting = time.perf_counter()
     if scan:  # compiled ahead, so that the first epoch's rate is a rate of training
         run_epoch = run_epoch.lower(state, hyper, images, labels).compile()

@@ -38,6 +38,17 @@ def reconstructions(
     return figure
 
 
+def image_grid(images: Shaped[np.ndarray, "r s h w c"], title: str) -> Figure:
+    """Images in [0, 1] in r rows and s columns, edge to edge."""
+    rows, columns, h, w, c = images.shape
+    whole = np.clip(images, 0, 1).transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, c)
+    figure = Figure(figsize=(0.4 * columns + 0.4, 0.4 * rows + 0.7), layout="constrained")
+    panel = figure.subplots()
+    _show(panel, whole)
+    panel.set_title(title, fontsize=9)
+    return figure
+
+
 def retrieval_grid(
     queries: Shaped[np.ndarray, "q h w c"],
     found: Shaped[np.ndarray, "q k h w c"],
@@ -108,3 +119,24 @@ def _show(panel, image) -> None:
 def _frame(panel, colour: str) -> None:
     for spine in panel.spines.values():
         spine.set(color=colour, linewidth=2.5)
+
+
+def score_curves(
+    curves: Mapping[str, Sequence[tuple[float, float, float]]], axis: str, score: str, title: str
+) -> Figure:
+    """Curves of points (x, mean, standard deviation), by name; a logarithmic x for a wide one."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    panel = figure.subplots()
+    for name, points in curves.items():
+        x, mean, sd = zip(*sorted(points), strict=True)
+        style = {"color": "black", "linestyle": ":"} if name == "published" else {}
+        panel.errorbar(x, mean, sd, marker=".", capsize=2, label=name, **style)
+    every = sorted({x for points in curves.values() for x, *_ in points})
+    if every[0] > 0 and every[-1] > 8 * every[0]:
+        panel.set_xscale("log")
+        panel.set_xticks(every, [f"{x:g}" for x in every], fontsize=7)
+        panel.minorticks_off()
+    panel.set(xlabel=axis, ylabel=score, title=title)
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8)
+    return figure

@@ -291,7 +291,10 @@ def untyped():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"distance": "cosine"}, "distance must be one of euclidean, hamming, got 'cosine'"),
+        (
+            {"distance": "manhattan"},
+            "distance must be one of euclidean, .*, got 'manhattan'",
+        ),
         ({"ks": (0, 2)}, r"each K must be at least 1, got \(0, 2\)"),
         ({"query": LATENTS[:0]}, "query must hold at least 1 image, got 0"),
         ({"gallery": LATENTS[:0]}, "gallery must hold at least 1 image, got 0"),

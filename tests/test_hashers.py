@@ -161,3 +161,61 @@ def test_a_trained_hasher_tells_two_kinds_of_image_apart(name):
     between = np.abs(z[labels == 0].mean(axis=0) - z[labels == 1].mean(axis=0)).max()
     assert between > 0.5
     assert info["nll"] < 16 * np.log(2)
+
+
+def test_with_a_view_the_encoder_sees_changed_images_and_the_decoder_rebuilds_them_unchanged():
+    seen = []
+
+    def view(key, x):
+        del key
+        seen.append(x)
+        return jnp.zeros_like(x)
+
+    latent, vae, params = make("gaussian", view=view)
+    hyper = {"learning_rate": 1e-2, "beta": 1.0, "temperature": 1.0}
+    state = vae.trainer.init(jax.random.key(0), hyper)
+    _, terms = vae.trainer.step(state, hyper, jnp.asarray(IMAGES), jnp.zeros(40, int))
+    np.testing.assert_array_equal(seen[0].shape, IMAGES.shape)
+    blank = latent.kl(vae.parameters(params, jnp.zeros_like(jnp.asarray(IMAGES))))
+    np.testing.assert_allclose(terms["kl"], blank.mean(), rtol=1e-5)
+    nll, _ = vae.negative_elbo(params, jax.random.key(9), jnp.asarray(IMAGES))
+    assert abs(float(terms["nll"]) - float(nll.mean())) < 0.1 * float(nll.mean())
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_parameters_of_zero_are_the_prior_of_every_latent(name):
+    latent, vae, params = make(name)
+    zeros = jnp.zeros((3, latent.head_size))
+    np.testing.assert_allclose(latent.kl(zeros), np.zeros(3), atol=1e-6)
+    images = np.asarray(vae.generate(params, jax.random.key(0), 5))
+    assert images.shape == (5, *SHAPE)
+    assert ((images > 0) & (images < 1)).all()
+    assert np.abs(images[0] - images[1]).max() > 0
+
+
+def test_principal_components_keep_most_of_the_variance_and_all_of_them_all_distances():
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (60, 3, 3, 1)).astype(np.uint8)
+    x = images.reshape(60, -1) / 255
+    hasher = hashers.HASHERS["pca"](4)
+    params, info = hasher.fit(jax.random.key(0), images, None)
+    singular = np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2
+    assert info["explained"] == pytest.approx(singular[:4].sum() / singular.sum(), rel=1e-4)
+    z = np.asarray(hasher.encode(params, images))
+    np.testing.assert_allclose((z**2).sum(), singular[:4].sum(), rtol=1e-4)
+
+    whole = hashers.HASHERS["pca"](9)
+    z = np.asarray(whole.encode(whole.fit(jax.random.key(0), images, None)[0], images))
+    pixels = np.asarray(hashers.HASHERS["pixels"]().encode({}, images))
+    np.testing.assert_allclose(pixels, x, atol=1e-6)
+    between = np.linalg.norm(x[:, None] - x[None], axis=2)
+    np.testing.assert_allclose(
+        np.linalg.norm(z[:, None] - z[None], axis=2), between, rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dim", [0, 10])
+def test_more_components_than_pixels_are_refused(dim):
+    images = np.zeros((5, 3, 3, 1), np.uint8)
+    with pytest.raises(ValueError, match=f"number of pixels, 9, got {dim}"):
+        hashers.HASHERS["pca"](dim).fit(jax.random.key(0), images, None)

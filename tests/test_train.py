@@ -149,3 +149,28 @@ def test_a_sweep_needs_one_value_per_run():
     keys = jax.random.split(jax.random.key(0), 3)
     with pytest.raises(ValueError, match="learning_rate needs one value for each of 3 runs"):
         train.sweep_init(TRAINER, keys, {"learning_rate": jnp.ones(2)})
+
+
+def test_a_scalar_with_an_end_goes_there_by_the_same_factor_each_step():
+    seen = []
+
+    def spy(params, model_state, key, images, labels, hyper):
+        value, (model_state, terms) = loss(params, model_state, key, images, labels, hyper)
+        return value, (model_state, terms | {"rate": hyper["learning_rate"]})
+
+    trainer = train.make_trainer(init, spy, lambda hyper: optax.sgd(hyper["learning_rate"]))
+    hyper = {"learning_rate": 0.1, "learning_rate_end": 0.001}
+    train.fit(
+        trainer, trainer.init(jax.random.key(0), hyper), hyper, IMAGES, LABELS,
+        epochs=4, batch_size=50, on_epoch=lambda _, info: seen.append(float(info.terms["rate"])),
+    )  # fmt: skip
+    np.testing.assert_allclose(seen, 0.1 * 0.01 ** (np.arange(4) / 4), rtol=1e-5)
+
+
+def test_a_scalar_whose_end_is_its_start_stays():
+    def trained(**end):
+        hyper = HYPER | end
+        state = TRAINER.init(jax.random.key(0), hyper)
+        return train.fit(TRAINER, state, hyper, IMAGES, LABELS, epochs=2, batch_size=10)
+
+    assert_same(trained(), trained(learning_rate_end=HYPER["learning_rate"]))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jaxret import train
 from jaxret.models import dense_autoencoder
 
+from . import classic
 from .latents import LATENTS, Latent
 from .vae import VAE, make_vae, quantised, scale
 
@@ -60,7 +61,19 @@ def vae_hasher(
     return Hasher(fit, jax.jit(encode), latent.distance)
 
 
-HASHERS = {"vae": vae_hasher}
+def pixels_hasher() -> Hasher:
+    """Raw pixels: the floor for codes of any length."""
+    fit, encode = classic.pixels()
+    return Hasher(fit, jax.jit(encode), "euclidean")
+
+
+def pca_hasher(dim: int) -> Hasher:
+    """Principal components of the pixels: the floor for codes of dim real numbers."""
+    fit, encode = classic.pca(dim)
+    return Hasher(fit, jax.jit(encode), "euclidean")
+
+
+HASHERS = {"vae": vae_hasher, "pixels": pixels_hasher, "pca": pca_hasher}
 
 __all__ = [
     "HASHERS",
@@ -69,6 +82,8 @@ __all__ = [
     "Hasher",
     "Latent",
     "make_vae",
+    "pca_hasher",
+    "pixels_hasher",
     "quantised",
     "scale",
     "vae_hasher",

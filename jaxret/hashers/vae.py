@@ -15,6 +15,8 @@ from .latents import Latent
 
 Images = UInt8[Array, "n h w c"]
 
+View = Callable[[PRNGKeyArray, Float[Array, "n h w c"]], Float[Array, "n h w c"]]
+
 # name -> (negative log-likelihood of scaled images, link from the decoder's output to pixels)
 LIKELIHOODS = {
     "bernoulli": (losses.bernoulli_nll, jax.nn.sigmoid),
@@ -31,6 +33,8 @@ class VAE(NamedTuple):
     sample: Callable[[train.PyTree, Images], Float[Array, "n b"]]  # codes, drawn once an image
     decode: Callable[[train.PyTree, Float[Array, "n b"]], Float[Array, "n h w c"]]  # in [0, 1]
     reconstruct: Callable[[train.PyTree, Images], Float[Array, "n h w c"]]  # from the mean
+    # (params, key, n) -> n images decoded from latents drawn from the prior
+    generate: Callable[[train.PyTree, PRNGKeyArray, int], Float[Array, "n h w c"]]
     # (params, key, images[, temperature]) -> negative log-likelihood and KL of each image, nats
     negative_elbo: Callable[..., tuple[Float[Array, " n"], Float[Array, " n"]]]
 
@@ -48,11 +52,14 @@ def make_vae(
     optimizer: Callable[[train.Hyper], optax.GradientTransformation] = lambda hyper: optax.adam(
         hyper["learning_rate"]
     ),
+    view: View | None = None,
 ) -> VAE:
     """Join a network and a latent.
 
     Training minimises nll + beta KL, the negative evidence lower bound at beta = 1 (Kingma 2014,
-    eq. 10; Higgins 2017 for other beta). hyper holds learning_rate, beta and temperature.
+    eq. 10; Higgins 2017 for other beta). hyper holds learning_rate, beta and temperature. With a
+    view the encoder is trained on changed images and the decoder still rebuilds the images as they
+    were: a code need not tell what the view changed (denoising: Vincent 2008; Im 2017).
     """
     nll_of, link = LIKELIHOODS[likelihood]
 
@@ -61,16 +68,19 @@ def make_vae(
         variables = model.init(key, images, lambda _: jnp.zeros((1, latent.code_size)))
         return variables["params"], {}
 
-    def negative_elbo(params, key, images, temperature=1.0):
-        x = scale(images)
+    def negative_elbo(params, key, images, temperature=1.0, view=None):
+        x = seen = scale(images)
+        if view is not None:
+            key, view_key = jax.random.split(key)
+            seen = view(view_key, x)
         parameters, pixels = model.apply(
-            {"params": params}, x, lambda p: latent.sample(key, p, temperature)
+            {"params": params}, seen, lambda p: latent.sample(key, p, temperature)
         )
         return nll_of(pixels, x), latent.kl(parameters)
 
     def loss(params, model_state, key, images, labels, hyper):
         del labels  # unsupervised
-        nll, kl = negative_elbo(params, key, images, hyper["temperature"])
+        nll, kl = negative_elbo(params, key, images, hyper["temperature"], view)
         nll, kl = jnp.mean(nll), jnp.mean(kl)
         value = nll + hyper["beta"] * kl
         return value, (model_state, {"loss": value, "nll": nll, "kl": kl})
@@ -95,6 +105,10 @@ def make_vae(
     def reconstruct(params, images):
         return decode(params, latent.mean(parameters_of(params, images)))
 
+    def generate(params, key, n):
+        # In every latent the parameters 0 are the prior.
+        return decode(params, latent.sample(key, jnp.zeros((n, latent.head_size)), 1.0))
+
     return VAE(
         trainer=train.make_trainer(init, loss, optimizer),
         parameters=parameters_of,
@@ -102,6 +116,7 @@ def make_vae(
         sample=sample,
         decode=decode,
         reconstruct=reconstruct,
+        generate=generate,
         negative_elbo=negative_elbo,
     )
 

@@ -1,0 +1,68 @@
+"""Random views of images against plain definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxret import augment
+
+X = jnp.asarray(np.random.default_rng(0).random((6, 12, 9, 2)), jnp.float32)
+KEY = jax.random.key(1)
+
+
+def test_a_view_that_may_change_nothing_changes_nothing():
+    np.testing.assert_allclose(augment.affine(KEY, X), X, atol=1e-6)
+
+
+def test_a_flat_image_moves_out_of_its_frame_only_at_the_border():
+    view = np.asarray(augment.affine(KEY, jnp.ones((50, 12, 12, 1)), shift=2))
+    np.testing.assert_allclose(view[:, 3:-3, 3:-3], 1, atol=1e-6)
+    assert (view >= 0).all()
+    assert view.min() < 0.5
+
+
+def centre_of_mass(images):
+    rows, columns = np.mgrid[: images.shape[1], : images.shape[2]]
+    mass = images[..., 0] / images[..., 0].sum(axis=(1, 2), keepdims=True)
+    return np.stack([(mass * rows).sum(axis=(1, 2)), (mass * columns).sum(axis=(1, 2))])
+
+
+def test_a_dot_moves_within_the_shift_and_keeps_its_mass():
+    dots = np.zeros((500, 15, 15, 1), np.float32)
+    dots[:, 7, 7] = 1
+    view = np.asarray(augment.affine(KEY, jnp.asarray(dots), shift=3))
+    moved = centre_of_mass(view) - 7
+    assert (np.abs(moved) <= 3 + 1e-4).all()
+    assert (np.abs(moved).max(axis=1) > 2.8).all()  # uniform: some come close to the border
+    np.testing.assert_allclose(moved.mean(axis=1), 0, atol=0.25)
+    np.testing.assert_allclose(view.sum(axis=(1, 2, 3)), 1, atol=1e-4)
+
+
+def test_a_dot_away_from_the_centre_turns_around_it():
+    dots = np.zeros((500, 31, 31, 1), np.float32)
+    dots[:, 15, 25] = 1
+    row, column = (
+        centre_of_mass(np.asarray(augment.affine(KEY, jnp.asarray(dots), degrees=30))) - 15
+    )
+    np.testing.assert_allclose(np.hypot(row, column), 10, atol=0.5)
+    angles = np.rad2deg(np.arctan2(row, column))
+    assert np.abs(angles).max() <= 33
+    assert angles.min() < -25
+    assert angles.max() > 25
+
+
+def test_zoom_brings_a_dot_nearer_or_farther_by_at_most_its_factor():
+    dots = np.zeros((500, 41, 41, 1), np.float32)
+    dots[:, 20, 30] = 1
+    _, column = centre_of_mass(np.asarray(augment.affine(KEY, jnp.asarray(dots), zoom=0.5))) - 20
+    assert 10 / 1.5 - 0.6 < column.min() < 8
+    assert 13 < column.max() < 15.6
+
+
+def test_each_image_has_a_view_of_its_own_that_its_key_decides():
+    same = jnp.broadcast_to(X[:1], X.shape)
+    options = {"shift": 2, "degrees": 20, "zoom": 0.2}
+    view = augment.affine(KEY, same, **options)
+    assert len({bytes(np.asarray(image).tobytes()) for image in view}) == len(X)
+    np.testing.assert_array_equal(view, augment.affine(KEY, same, **options))
+    assert not np.array_equal(view, augment.affine(jax.random.key(2), same, **options))
