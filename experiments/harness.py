@@ -173,6 +173,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
         raise
 
 
+def save_figure(path: Path, figure: Any) -> None:
+    """A figure as PNG, whole."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue())
+
+
 class Workdir:
     """A run's folder: args.flags, log.jsonl, checkpoints/, plots/, and metrics.json at the end."""
 
@@ -223,9 +231,7 @@ class Workdir:
 
     def plot(self, name: str, figure: Any) -> None:
         """Save a figure as plots/<name>.png, whole."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
-        write_whole(self.path / "plots" / f"{name}.png", buffer.getvalue())
+        save_figure(self.path / "plots" / f"{name}.png", figure)
 
 
 class Progress:

@@ -16,7 +16,7 @@ class Trained(NamedTuple):
     overlap: int  # query images that stand in the gallery
     encode: Callable  # jitted (params, images) -> f32[n b]
     params: Any
-    distance: str  # "euclidean" or "hamming"
+    distance: str  # one of evaluate.DISTANCES
 
 
 def training_record(history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -48,27 +48,27 @@ def draw(workdir: harness.Workdir, trained: Trained, history: list[dict[str, Any
     """The pictures that suit any hasher: losses, retrieval, a 2-D latent, bits' balance."""
     import jax
 
-    from jaxret import codes, search, viz
+    from jaxret import viz
+    from jaxret.evaluate import nearest
 
     protocol = trained.protocol
-    terms = [name for name in history[0] if name not in harness.LOG_BOOKKEEPING]
-    workdir.plot(
-        "losses",
-        viz.loss_curves(
-            [line["epoch"] for line in history],
-            {name: [line[name] for line in history] for name in terms},
-        ),
-    )
+    if history:
+        terms = [name for name in history[0] if name not in harness.LOG_BOOKKEEPING]
+        workdir.plot(
+            "losses",
+            viz.loss_curves(
+                [line["epoch"] for line in history],
+                {name: [line[name] for line in history] for name in terms},
+            ),
+        )
 
     first_of_class = np.unique(protocol.query.labels, return_index=True)[1][:10]
     shown = jax.numpy.asarray(protocol.query.images[first_of_class])
     query = trained.encode(trained.params, shown)
     gallery = _encode(trained, protocol.gallery.images)
+    found = nearest(query, gallery, 10, trained.distance)
     if trained.distance == "hamming":
-        found = search.hamming_topk(codes.pack(query), codes.pack(gallery), 10)
         workdir.plot("bits", viz.bit_balance(np.asarray(gallery)))
-    else:
-        found = search.euclidean_topk(query, gallery, 10)
     rows = np.asarray(found.indices)
     workdir.plot(
         "retrieval",

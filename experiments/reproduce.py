@@ -3,43 +3,67 @@
     python experiments/reproduce.py --list
     python experiments/reproduce.py --table=torres2018:4.2 --workdir=runs/tables/4.2
 
-Leaves table.json and table.md in the work folder. A table that was stopped goes on, row by row.
+Leaves table.json, table.md and plots/table.png in the work folder; several tables each have a
+folder in it. What was stopped goes on, row by row.
 """
 
 import dataclasses
+import importlib
 import json
+import re
 from pathlib import Path
 
 import harness
-import train_vae
 from harness import flag
-from table import Table, markdown, run_table
+from table import Table, chart, markdown, run_tables
 
 
 @dataclasses.dataclass(frozen=True)
 class ReproduceConfig:
     """Flags."""
 
-    table: str = flag("", "paper:table, such as torres2018:4.2; --list names them all")
+    table: str = flag("", "paper:table, such as torres2018:4.2, several between commas, or a paper "
+                      "alone for all of its tables; --list names them")  # fmt: skip
     list: bool = flag(False, "name every table and stop")
+    rows: str = flag("", "run only the rows whose names match this regular expression")
     workdir: str = flag("", "where table.json and table.md go; required")
     dataset: str = flag("mnist", "the data set; a paper's tables are of the one it used")
     protocol: str = flag("test", "test, or validation (for making choices)")
     data_dir: str = flag("", "where the raw files of the data sets lie [JAXRET_DATA_DIR]")
     seeds: int = flag(3, "runs of each row")
+    together: int = flag(0, "runs that train side by side in one vmapped program, at most; 0: one "
+                         "on a CPU, where more gain nothing, else 8")  # fmt: skip
     epochs: int = flag(0, "passes over the training images; 0: as published")
 
     def check(self) -> None:
         """See harness.Config."""
         if self.list:
             return
-        if self.table not in tables():
-            known = ", ".join(tables())
-            raise ValueError(f"--table must be one of {known}, got {self.table!r}")
+        self.chosen()
         if not self.workdir:
             raise ValueError("--workdir is required: a folder for the table")
         harness.at_least(self, "seeds", 1)
+        harness.at_least(self, "together", 0)
         harness.at_least(self, "epochs", 0)
+        try:
+            matching = re.compile(self.rows)
+        except re.error as error:
+            raise ValueError(
+                f"--rows must be a regular expression, got {self.rows!r}: {error}"
+            ) from error
+        if not any(matching.search(row.name) for t in self.chosen().values() for row in t.rows):
+            raise ValueError(f"--rows matches no row of {self.table}, got {self.rows!r}")
+
+    def chosen(self) -> dict[str, Table]:
+        """The tables asked for, by name."""
+        every, chosen = tables(), {}
+        for asked in self.table.split(","):
+            found = {n: t for n, t in every.items() if asked in (n, n.split(":")[0])}
+            if not found:
+                known = ", ".join(every)
+                raise ValueError(f"--table must be one of {known}, got {asked!r}")
+            chosen |= found
+        return chosen
 
 
 def tables() -> dict[str, Table]:
@@ -50,20 +74,34 @@ def tables() -> dict[str, Table]:
 
 
 def main(config: ReproduceConfig) -> None:
-    """List, or run one table."""
+    """List, or run tables."""
     if config.list:
         for name, table in tables().items():
             print(f"{name:16} {table.title}, {len(table.rows)} rows")
         return
-    shared = {name: getattr(config, name) for name in ("dataset", "protocol", "data_dir")}
+    import jax
+
+    names = ("workdir", "dataset", "protocol", "data_dir")
+    shared = {name: getattr(config, name) for name in names}
     if config.epochs:
         shared["epochs"] = config.epochs
-    base = train_vae.VaeConfig(workdir=config.workdir, **shared)
-    workdir = Path(config.workdir)
-    result = run_table(tables()[config.table], config.table, base, config.seeds, train_vae, workdir)
-    harness.write_whole(workdir / "table.json", json.dumps(result, indent=1) + "\n")
-    harness.write_whole(workdir / "table.md", markdown(result))
-    print(markdown(result))
+    together = config.together or (1 if jax.default_backend() == "cpu" else 8)
+
+    def base(table: Table) -> harness.Config:
+        return importlib.import_module(table.script).CONFIG(**shared)
+
+    chosen = config.chosen()
+    matching = re.compile(config.rows).search
+    for name, result in run_tables(chosen, base, config.seeds, together, matching):
+        folder = Path(config.workdir)
+        if len(chosen) > 1:
+            folder = folder / name.split(":")[1]
+        folder.mkdir(parents=True, exist_ok=True)
+        harness.write_whole(folder / "table.json", json.dumps(result, indent=1) + "\n")
+        harness.write_whole(folder / "table.md", markdown(result))
+        if chosen[name].axis:
+            harness.save_figure(folder / "plots" / "table.png", chart(chosen[name], result))
+        print(markdown(result))
 
 
 if __name__ == "__main__":

@@ -2,88 +2,155 @@
 
 import dataclasses
 import hashlib
+import importlib
 import itertools
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness
+import report
 
 
 class Row(NamedTuple):
-    """One row: what was published, and the settings that differ from the script's defaults."""
+    """One row: what was published, and the settings that differ from the script's defaults.
+
+    A row of a paper has settings as published; one of a question that the paper left open has
+    only ours.
+    """
 
     name: str
     published: float | None
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] | None
     ours: Mapping[str, Any] | None = None  # settings of the best that we do of the same task
     how: str | None = None  # in a few words
+    x: float | None = None  # where the row stands in the table's chart
+    series: str = ""  # the chart's curve that it belongs to
 
 
 class Table(NamedTuple):
-    """A table of a paper; its metric is map@K/retrieved with each row's eval_k."""
+    """A table of a paper; its metric is map@K/retrieved with each row's eval_k.
+
+    script is the experiment that runs its rows: a module with `CONFIG` and `run_rows`.
+    """
 
     title: str
     rows: tuple[Row, ...]
+    axis: str = ""  # what the chart's x is; no chart without it
+    dataset: str = "mnist"  # what was published is of this one
+    script: str = "train_vae"
 
 
 COLUMNS = ("as_published", "ours")
 
 
-def run_table(
-    table: Table, name: str, base: harness.Config, seeds: int, script: Any, workdir: Path
-) -> dict[str, Any]:
-    """Run every row that workdir does not hold yet, and gather the table.
+def run_tables(
+    tables: Mapping[str, Table],
+    base: Callable[[Table], harness.Config],
+    seeds: int,
+    together: int,
+    chosen: Callable[[str], Any] = lambda name: True,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run the rows that the work folder does not hold yet, and gather each table.
 
-    script builds and encodes (train_vae). base has the settings that all rows share. Rows whose
-    training differs only in scalars train in one vmapped program, all seeds at once; rows whose
-    training is the same share it. Each row's scores are kept in workdir/rows, so that a stopped
-    table goes on where it was.
+    base gives a table's settings that all its rows share. Runs that differ only in seeds and
+    scalars train side by side, up to so many together in one vmapped program; rows of any of the
+    tables whose training is the same share it. Each run's scores are kept in workdir/rows, so what
+    was stopped goes on where it was. Rows that are not chosen by name are not run; what was kept
+    of them is shown.
     """
-    protocol, overlap = harness.load_data(base)
     jobs = {
-        (row.name, column): dataclasses.replace(base, **settings)
-        for row in table.rows
-        for column, settings in zip(COLUMNS, (row.settings, row.ours), strict=True)
-        if settings is not None
+        name: {
+            (row.name, column): [
+                dataclasses.replace(base(table), **settings, seed=seed) for seed in range(seeds)
+            ]
+            for row in table.rows
+            for column, settings in zip(COLUMNS, (row.settings, row.ours), strict=True)
+            if settings is not None
+        }
+        for name, table in tables.items()
     }
-    kept = {job: _kept_at(workdir, config, seeds) for job, config in jobs.items()}
-    missing = {job: config for job, config in jobs.items() if not kept[job].exists()}
-    for group in _grouped(missing.values()):
-        _run_group(group, protocol, overlap, seeds, script, workdir)
+    wanted: dict[str, list[harness.Config]] = {}
+    for name, table in tables.items():
+        for (row, _), configs in jobs[name].items():
+            if chosen(row):
+                wanted.setdefault(table.script, []).extend(configs)
+    protocol, overlap = harness.load_data(next(iter(wanted.values()))[0])
+    for script, configs in wanted.items():
+        missing = {config for config in configs if not kept_at(config).exists()}
+        for group in _grouped(missing):
+            for config, result in importlib.import_module(script).run_rows(
+                group, protocol, overlap, together
+            ):
+                _keep(config, result)
 
-    results = {job: json.loads(path.read_text()) for job, path in kept.items()}
+    for name, table in tables.items():
+        runs = {
+            job: [json.loads(path.read_text()) for path in map(kept_at, configs) if path.exists()]
+            for job, configs in jobs[name].items()
+        }
+        yield name, _gathered(table, name, base(table), runs, protocol.name)
+
+
+def _keep(config: harness.Config, result: Mapping[str, Any]) -> None:
+    path = kept_at(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"config": config.identity(), **result, "environment": harness.environment()}
+    harness.write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def _gathered(table, name, base, runs, protocol) -> dict[str, Any]:
     rows = []
     for row in table.rows:
-        as_published, ours = (results.get((row.name, column)) for column in COLUMNS)
+        as_published, ours = (_summary(runs.get((row.name, column), [])) for column in COLUMNS)
         rows.append(
             {
                 "name": row.name,
-                "published": row.published,
-                "as_published": _summary(as_published),
-                "ours": _summary(ours) | {"how": row.how} if ours else None,
+                "published": row.published if base.dataset == table.dataset else None,
+                "as_published": as_published,
+                "ours": ours | {"how": row.how} if ours else None,
             }
         )
-    distinct = {path: json.loads(path.read_text()) for path in kept.values()}
+    distinct = {json.dumps(run["config"]): run for several in runs.values() for run in several}
+    done = distinct.values()
+    ks = sorted({run["config"]["eval_k"] for run in done})
     return {
         "table": name,
         "title": table.title,
-        "protocol": protocol.name,
-        "metric": "map@K/retrieved, K = " + ", ".join(map(str, _distinct_ks(jobs.values()))),
-        "device": harness.environment()["device"],
-        "seconds": round(sum(result["seconds"] for result in distinct.values()), 1),
+        "protocol": protocol,
+        "metric": "map@K/retrieved, K = " + ", ".join(map(str, ks)),
+        "device": "; ".join(sorted({run["environment"]["device"] for run in done})),
+        "seconds": round(sum(run["seconds"] for run in done), 1),
+        "together": max((run["together"] for run in done), default=0),
         "rows": rows,
     }
+
+
+def chart(table: Table, result: Mapping[str, Any]) -> Any:
+    """A figure of a table's scores against its axis: published, as published and ours."""
+    from jaxret import viz
+
+    curves: dict[str, list[tuple[float, float, float]]] = {}
+    for row, scores in zip(table.rows, result["rows"], strict=True):
+        if row.x is None:
+            continue
+        for column in ("published", *COLUMNS):
+            value = scores[column]
+            if value is not None:
+                mean, sd = (value, 0.0) if column == "published" else (value["mean"], value["sd"])
+                name = row.series or column.replace("_", " ")
+                curves.setdefault(name, []).append((float(row.x), mean, sd or 0.0))
+    return viz.score_curves(curves, table.axis, "map@K/retrieved", table.title)
 
 
 def markdown(table: Mapping[str, Any]) -> str:
     """table.json for people."""
     lines = [
         f"**{table['table']}**: {table['title']}. {table['metric']}; {table['protocol']}; "
-        f"{table['seconds']:.0f} s on {table['device']}.",
+        f"{table['seconds']:.0f} s on {table['device']}, {_side_by_side(table['together'])}.",
         "",
         "| row | published | as published | ours | how |",
         "|---|---|---|---|---|",
@@ -101,18 +168,22 @@ def markdown(table: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _side_by_side(together: int) -> str:
+    return f"up to {together} runs in one program" if together > 1 else "one run at a time"
+
+
 def _cell(summary: Mapping[str, Any] | None) -> str:
     if summary is None:
-        return "not run"
+        return ""
     seeds = summary["seeds"]
     spread = f" ± {summary['sd']:.4f}" if seeds > 1 else ""
     return f"{summary['mean']:.4f}{spread} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
-def _summary(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if result is None:
+def _summary(runs: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+    if not runs:
         return None
-    scores = result["scores"]
+    scores = [run["metrics"][f"map@{run['config']['eval_k']}/retrieved"] for run in runs]
     return {
         "mean": statistics.fmean(scores),
         "sd": statistics.stdev(scores) if len(scores) > 1 else None,
@@ -120,17 +191,15 @@ def _summary(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _distinct_ks(configs: Iterable[harness.Config]) -> list[int]:
-    return sorted({config.eval_k for config in configs})
-
-
-def _kept_at(workdir: Path, config: harness.Config, seeds: int) -> Path:
-    identity = json.dumps([config.identity(), seeds], sort_keys=True)
-    return workdir / "rows" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+def kept_at(config: harness.Config) -> Path:
+    """Where the scores of a run are kept."""
+    identity = json.dumps(config.identity(), sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return Path(config.workdir) / "rows" / f"{digest}.json"
 
 
 # What only concerns the codes of a trained model, and what a sweep varies.
-EVALUATION = ("features", "quantise_levels", "eval_k")
+EVALUATION = ("features", "quantise_levels", "eval_k", "distance")
 
 
 def _training(config: harness.Config) -> str:
@@ -145,61 +214,81 @@ def _grouped(configs: Iterable[harness.Config]) -> list[list[harness.Config]]:
     return [list(group) for _, group in itertools.groupby(distinct, key=_training)]
 
 
-def _run_group(configs, protocol, overlap, seeds, script, workdir) -> None:
-    """Train the distinct models of a group in one program, then score each configuration."""
+def train_rows(
+    configs: list[harness.Config],
+    protocol: Any,
+    overlap: int,
+    together: int,
+    *,
+    build: Callable[..., tuple[Any, str]],
+    make_encode: Callable,
+) -> Iterator[tuple[harness.Config, dict[str, Any]]]:
+    """Train the distinct models of a group, side by side, and score each configuration.
+
+    build gives a model that has a trainer, and the distance of its codes, for a configuration.
+    The distance, like the code, may differ between configurations of a group.
+    """
+    image_shape = protocol.train.images.shape[1:]
+    model, _ = build(configs[0], image_shape)
+    of_run: dict[tuple, list[harness.Config]] = {}
+    for config in configs:
+        of_run.setdefault((tuple(config.hyper().items()), config.seed), []).append(config)
+    runs = sorted(of_run)
+    for first in range(0, len(runs), together):
+        some, start = runs[first : first + together], time.perf_counter()
+        trained = _train(configs[0], model.trainer, some, protocol)
+        each = (time.perf_counter() - start) / sum(len(of_run[run]) for run in some)
+        for run, params in zip(some, trained, strict=True):
+            for config in of_run[run]:
+                start = time.perf_counter()
+                encode, (_, distance) = make_encode(config, model), build(config, image_shape)
+                found = report.Trained(protocol, overlap, encode, params, distance)
+                yield (
+                    config,
+                    {
+                        "metrics": report.score(found, config.eval_k),
+                        "together": len(some),
+                        "seconds": each + time.perf_counter() - start,
+                    },
+                )
+
+
+def _train(config: harness.Config, trainer: Any, runs: list, protocol: Any) -> list[Any]:
+    """The parameters of runs, each its scalars and a seed, trained in one program."""
     import jax
     import jax.numpy as jnp
-    import report
 
     from jaxret import train
 
-    first = configs[0]
-    vae, distance = script.build(first, protocol.train.images.shape[1:])
-    hypers = sorted({tuple(config.hyper().items()) for config in configs})
-    runs = [(dict(hyper), seed) for hyper in hypers for seed in range(seeds)]
-    hyper = {name: jnp.asarray([values[name] for values, _ in runs]) for name in runs[0][0]}
+    scalars = [dict(values) for values, _ in runs]
+    hyper = {name: jnp.asarray([values[name] for values in scalars]) for name in scalars[0]}
     keys = jax.vmap(jax.random.key)(jnp.asarray([seed for _, seed in runs]))
-    start = time.perf_counter()
-    steps = train.steps_per_epoch(len(protocol.train.images), first.batch_size)
-    progress = harness.Progress(steps * first.batch_size * len(runs), first.epochs)
+    steps = train.steps_per_epoch(len(protocol.train.images), config.batch_size)
+    progress = harness.Progress(steps * config.batch_size * len(runs), config.epochs)
 
     def on_epoch(state, info):
         del state
         terms = {name: float(value.mean()) for name, value in info.terms.items()}
         progress(info.epoch, terms, info.images_per_second)
 
+    if len(runs) == 1:
+        hyper = {name: value[0] for name, value in hyper.items()}
+        state = trainer.init(keys[0], hyper)
+    else:
+        state = train.sweep_init(trainer, keys, hyper)
     try:
-        states = train.fit(
-            vae.trainer,
-            train.sweep_init(vae.trainer, keys, hyper),
+        state = train.fit(
+            trainer,
+            state,
             hyper,
             protocol.train.images,
             protocol.train.labels,
-            epochs=first.epochs,
-            batch_size=first.batch_size,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
             on_epoch=on_epoch,
         )
     finally:
         progress.close()
-    training_seconds = (time.perf_counter() - start) / len(configs)
-
-    for config in configs:
-        start = time.perf_counter()
-        encode = script.make_encode(config, vae)
-        scores = []
-        for i, (values, _) in enumerate(runs):
-            if values == config.hyper():
-                params = train.unstack(states, i).params
-                trained = report.Trained(protocol, overlap, encode, params, distance)
-                scores.append(report.score(trained, config.eval_k))
-        metric = f"map@{config.eval_k}/retrieved"
-        result = {
-            "config": config.identity(),
-            "scores": [score[metric] for score in scores],
-            "metrics": scores,
-            "seconds": training_seconds + time.perf_counter() - start,
-            "environment": harness.environment(),
-        }
-        path = _kept_at(workdir, config, seeds)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        harness.write_whole(path, json.dumps(result, indent=1) + "\n")
+    if len(runs) == 1:
+        return [state.params]
+    return [train.unstack(state, i).params for i in range(len(runs))]

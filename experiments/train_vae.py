@@ -7,10 +7,21 @@ ours. The work folder gets args.flags, metrics.json, checkpoints/ and plots/.
 """
 
 import dataclasses
+import functools
 
 import harness
 import report
+import table
 from harness import flag
+
+# Distances beyond the latents' own: which compare whole posteriors, and which latents have them.
+POSTERIOR = ("mahalanobis", "symmetric_kl", "expected_hamming")
+OF_LATENTS = {
+    "cosine": ("gaussian", "clipped"),
+    "mahalanobis": ("gaussian",),
+    "symmetric_kl": ("gaussian",),
+    "expected_hamming": ("bernoulli",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +42,26 @@ class VaeConfig(harness.Config):
     num_classes: int = flag(10, "gumbel: classes of each distribution, N_c")
     num_distributions: int = flag(10, "gumbel: number of distributions, N_d")
     temperature: float = flag(1.0, "gumbel: temperature while training")
+    temperature_end: float = flag(0.0, "gumbel: what it goes to, geometrically; 0: it stays")
     gumbel_hard: bool = flag(False, "gumbel: one-hot samples forward, soft gradient backward")
     gumbel_codes: str = flag(
         "one_hot", "gumbel: the likeliest class of each distribution, by Hamming distance, or the "
         "probabilities, by Euclidean distance", ("one_hot", "probabilities"),
     )  # fmt: skip
     beta: float = flag(1.0, "weight of the KL divergence; 1 is the evidence lower bound")
+    learning_rate_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
+    shift: float = flag(0.0, "the encoder is trained on images moved by up to so many pixels,")
+    degrees: float = flag(0.0, "turned by up to so many degrees,")
+    zoom: float = flag(0.0, "and scaled by up to 1 + so much; the decoder rebuilds them unchanged")
     features: str = flag(
         "mean", "an image's code: its posterior's mean, or one sample of it", ("mean", "sample")
     )
+    distance: str = flag(
+        "", "how codes are ranked; none: as the latent has it. Of a Gaussian latent also cosine, "
+        "or between posteriors mahalanobis (by the query's variances) and symmetric_kl; of "
+        "Bernoulli bits also expected_hamming",
+        ("", "cosine", "mahalanobis", "symmetric_kl", "expected_hamming"),
+    )  # fmt: skip
     quantise_levels: int = flag(0, "levels per number after training: 2, 4, 8, 16, 32; 0: none")
     eval_k: int = flag(2, "K of map@K/retrieved and precision@K")
 
@@ -54,26 +76,48 @@ class VaeConfig(harness.Config):
             raise ValueError(f"--beta must be at least 0, got {self.beta}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"--temperature must be above 0, got {self.temperature}")
+        for name in ("temperature_end", "learning_rate_end", "shift", "degrees", "zoom"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}")
         if self.quantise_levels not in (0, 2, 4, 8, 16, 32):
             raise ValueError(
                 f"--quantise_levels must be 0, 2, 4, 8, 16 or 32, got {self.quantise_levels}"
+            )
+        needed = OF_LATENTS.get(self.distance, (self.latent,))
+        if self.latent not in needed:
+            raise ValueError(
+                f"--distance={self.distance} is for {' and '.join(needed)} latents, "
+                f"not {self.latent}"
+            )
+        if self.distance in POSTERIOR and (self.features == "sample" or self.quantise_levels):
+            raise ValueError(
+                f"--distance={self.distance} compares posteriors, not samples or levels"
             )
         if self.quantise_levels and self.latent not in ("gaussian", "clipped"):
             raise ValueError(f"--quantise_levels is for continuous latents, not {self.latent}")
 
     def hyper(self) -> dict[str, float]:
         """The scalars of training, which a sweep may vary."""
-        return {name: getattr(self, name) for name in ("learning_rate", "beta", "temperature")}
+        return {
+            "learning_rate": self.learning_rate,
+            "learning_rate_end": self.learning_rate_end or self.learning_rate,
+            "beta": self.beta,
+            "temperature": self.temperature,
+            "temperature_end": self.temperature_end or self.temperature,
+        }
 
 
 def build(config: VaeConfig, image_shape: tuple[int, int, int]):
     """The autoencoder that the flags describe, and the distance of its codes."""
-    from jaxret import hashers, models
+    from jaxret import augment, hashers, models
 
     latent = hashers.LATENTS[config.latent](config)
     hidden = harness.positive_integers("hidden", config.hidden)
     model = models.dense_autoencoder(image_shape, latent.head_size, hidden)
-    return hashers.make_vae(model, latent, image_shape, config.likelihood), latent.distance
+    changes = {name: getattr(config, name) for name in ("shift", "degrees", "zoom")}
+    view = functools.partial(augment.affine, **changes) if any(changes.values()) else None
+    vae = hashers.make_vae(model, latent, image_shape, config.likelihood, view=view)
+    return vae, config.distance or latent.distance
 
 
 def make_encode(config: VaeConfig, vae):
@@ -83,9 +127,15 @@ def make_encode(config: VaeConfig, vae):
     from jaxret import hashers
 
     encode = {"mean": vae.mean, "sample": vae.sample}[config.features]
+    if config.distance in POSTERIOR:
+        encode = vae.parameters
     if config.quantise_levels:
         encode = hashers.quantised(encode, config.quantise_levels)
     return jax.jit(encode)
+
+
+CONFIG = VaeConfig
+run_rows = functools.partial(table.train_rows, build=build, make_encode=make_encode)
 
 
 def main(config: VaeConfig) -> None:
@@ -106,9 +156,33 @@ def main(config: VaeConfig) -> None:
     examples = protocol.query.images[:12]
     rebuilt = vae.reconstruct(state.params, jnp.asarray(examples))
     workdir.plot("reconstructions", viz.reconstructions(examples, jax.device_get(rebuilt)))
+    _draw_prior(workdir, vae, state.params, config)
     report.draw(workdir, trained, history)
     elbo = {"elbo_nats": -(history[-1]["nll"] + history[-1]["kl"])}
     report.finish(workdir, config, trained, metrics, report.training_record(history) | elbo)
+
+
+def _draw_prior(workdir: harness.Workdir, vae, params, config: VaeConfig) -> None:
+    """What the decoder makes of the prior: samples, and over a plane of latents the manifold."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxret import viz
+
+    def grid(images, side, title):
+        images = jax.device_get(images)
+        return viz.image_grid(images.reshape(side, side, *images.shape[1:]), title)
+
+    drawn = vae.generate(params, jax.random.key(config.seed), 100)
+    workdir.plot("samples", grid(drawn, 10, "decoded from the prior"))
+    if config.latent_dim == 2 and config.latent in ("gaussian", "clipped"):
+        middles = (jnp.arange(20) + 0.5) / 20
+        axis = jax.scipy.special.ndtri(middles) if config.latent == "gaussian" else 2 * middles - 1
+        z = jnp.stack(jnp.meshgrid(axis, -axis), axis=2).reshape(-1, 2)
+        title = "decoded from a grid over the latents, equal shares of the prior between lines"
+        if config.latent == "clipped":
+            title = "decoded from a grid over the latents, [-1, 1] squared"
+        workdir.plot("manifold", grid(vae.decode(params, z), 20, title))
 
 
 def negative_elbo(vae, trained: report.Trained, seed: int) -> dict[str, float]:

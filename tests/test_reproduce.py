@@ -1,6 +1,7 @@
 """Tables: their rows, their files, and going on after a stop."""
 
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -15,13 +16,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_every_row_of_every_table_is_a_valid_configuration():
-    for name, rows in ((name, spec.rows) for name, spec in reproduce.tables().items()):
-        assert len({row.name for row in rows}) == len(rows), name
-        for row in rows:
-            for settings in filter(None, (row.settings, row.ours)):
-                train_vae.VaeConfig(workdir="w", **settings).check()
-            assert row.published is None or 0 < row.published < 1
+    for name, spec in reproduce.tables().items():
+        config_class = importlib.import_module(spec.script).CONFIG
+        assert len({row.name for row in spec.rows}) == len(spec.rows), name
+        for row in spec.rows:
+            assert row.settings is not None or row.ours is not None
+            for settings in (row.settings, row.ours):
+                if settings is not None:
+                    config_class(workdir="w", **settings).check()
+            assert (row.published is None) == (row.settings is None)
             assert (row.ours is None) == (row.how is None)
+            assert row.x is None or spec.axis
 
 
 def test_flagfiles_of_table_4_2_are_its_rows():
@@ -49,34 +54,95 @@ def test_rows_that_share_a_training_are_trained_once():
     assert sorted(len(group) for group in groups) == [1, 3]
 
 
-def test_a_table_is_written_and_goes_on_where_it_stopped(tmp_path):
-    def run(*flags):
-        command = [sys.executable, ROOT / "experiments" / "reproduce.py", *flags]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done
+def small(*rows, **about):
+    """A table of the embedded digits, of one epoch a row."""
+    return table.Table("title", rows, dataset="digits", **about)
 
-    flags = ("--table=torres2018:4.5", "--dataset=digits", "--epochs=1", "--seeds=2")
-    first = run(*flags, f"--workdir={tmp_path}")
-    assert "epoch 1/1" in first.stderr
-    result = json.loads((tmp_path / "table.json").read_text())
-    assert result["table"] == "torres2018:4.5"
+
+def run(spec, workdir, **settings):
+    base = train_vae.VaeConfig(workdir=str(workdir), epochs=1)
+    settings = {"seeds": 2, "together": 2} | settings
+    ((_, result),) = table.run_tables({"paper:1": spec}, lambda _: base, **settings)
+    return result
+
+
+def test_a_table_is_gathered_and_goes_on_where_it_stopped(tmp_path, capfd):
+    spec = small(
+        table.Row("two levels", 0.7, {"quantise_levels": 2}),
+        table.Row("mean", 0.9, {}, {"beta": 0.1}, "less weight on the divergence", x=1.0),
+        axis="x",
+    )
+    result = run(spec, tmp_path)
+    assert "epoch 1/1" in capfd.readouterr().err
     assert result["protocol"] == "digits-test"
-    assert [row["published"] for row in result["rows"]] == [
-        0.65445, 0.7769, 0.9088, 0.95285, 0.96235, 0.96435
-    ]  # fmt: skip
-    for row in result["rows"]:
-        assert row["as_published"]["seeds"] == 2
-        assert 0 < row["as_published"]["mean"] <= 1
-        assert row["ours"] is None
+    two_levels, mean = result["rows"]
+    assert (two_levels["published"], mean["published"]) == (0.7, 0.9)
+    assert two_levels["ours"] is None
+    assert mean["ours"].keys() == {"mean", "sd", "seeds", "how"}
+    for score in (two_levels["as_published"], mean["as_published"], mean["ours"]):
+        assert score["seeds"] == 2
+        assert 0 < score["mean"] <= 1
+    assert mean["ours"]["mean"] != mean["as_published"]["mean"]
+    assert "| mean | 0.9 |" in table.markdown(result)
+    assert len(table.chart(spec, result).axes[0].lines) > 0
+
     kept = sorted((tmp_path / "rows").iterdir())
+    assert len(kept) == 6
     kept[0].unlink()
-    again = run(*flags, f"--workdir={tmp_path}")
-    assert "epoch 1/1" in again.stderr  # the missing row was trained for
-    third = run(*flags, f"--workdir={tmp_path}")
-    assert third.stderr == ""  # nothing was
-    assert json.loads((tmp_path / "table.json").read_text())["rows"] == result["rows"]
-    assert (tmp_path / "table.md").read_text() in third.stdout
+    assert run(spec, tmp_path)["rows"] == result["rows"]
+    assert "epoch 1/1" in capfd.readouterr().err  # the missing row was trained for
+    assert run(spec, tmp_path)["rows"] == result["rows"]
+    assert capfd.readouterr().err == ""  # nothing was
+
+
+def test_more_seeds_keep_the_runs_that_are_there(tmp_path, capfd):
+    spec = small(table.Row("mean", 0.9, {}))
+    one = run(spec, tmp_path, seeds=1)
+    two = run(spec, tmp_path, seeds=2)
+    assert (one["rows"][0]["as_published"]["seeds"], len(list((tmp_path / "rows").iterdir()))) == (
+        1, 2,
+    )  # fmt: skip
+    capfd.readouterr()
+    assert run(spec, tmp_path, seeds=1) == one | {"together": one["together"]}
+    assert two["rows"][0]["as_published"]["seeds"] == 2
+    assert capfd.readouterr().err == ""
+
+
+def test_rows_that_are_not_chosen_stay_empty(tmp_path):
+    spec = small(table.Row("mean", 0.9, {}), table.Row("two", 0.7, {"quantise_levels": 2}))
+    result = run(spec, tmp_path, seeds=1, chosen=lambda name: name == "two")
+    assert [row["as_published"] is None for row in result["rows"]] == [True, False]
+
+
+def test_runs_side_by_side_and_one_at_a_time_give_the_same_scores(tmp_path):
+    spec = small(table.Row("mean", 0.9, {}), table.Row("beta", 0.9, {"beta": 0.5}))
+    alone, beside = (
+        run(spec, tmp_path / str(together), seeds=1, together=together) for together in (1, 2)
+    )
+    assert (alone["together"], beside["together"]) == (1, 2)
+    for one, other in zip(alone["rows"], beside["rows"], strict=True):
+        assert one["as_published"]["mean"] == pytest.approx(other["as_published"]["mean"], abs=0.02)
+
+
+def test_what_was_published_for_one_data_set_is_not_said_of_another(tmp_path):
+    spec = table.Table("title", (table.Row("mean", 0.9, {}),))
+    assert run(spec, tmp_path)["rows"][0]["published"] is None
+
+
+def test_the_command_writes_tables_with_their_text_and_charts(tmp_path):
+    flags = ("--dataset=digits", "--epochs=1", "--seeds=1", "--rows=(levels = 2$|2 comp)")
+    asked = "--table=torres2018:4.5,torres2018:floors"
+    command = [sys.executable, ROOT / "experiments" / "reproduce.py", asked, *flags]
+    command.append(f"--workdir={tmp_path}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("4.5", "floors"):
+        folder = tmp_path / name
+        result = json.loads((folder / "table.json").read_text())
+        assert result["table"] == f"torres2018:{name}"
+        assert sum(row["ours"] is not None for row in result["rows"]) == 1
+        assert (folder / "table.md").read_text() in done.stdout
+        assert (folder / "plots" / "table.png").stat().st_size > 1000
 
 
 def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path):
