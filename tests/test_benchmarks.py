@@ -29,6 +29,13 @@ def test_a_search_case_is_timed_checked_and_written(tmp_path):
     assert all(row["equal"] in (True, None) for row in rows)
 
 
+def test_the_jobs_at_scale_check_what_they_find(tmp_path):
+    rows = rows_of("scale.py", tmp_path, "--n=40000", "--rows=600", f"--folder={tmp_path}")
+    assert [row["equal"] for row in rows] == [True, True]
+    assert all(row["peak_bytes"] > 0 for row in rows)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
 def exact_answer(query, gallery, k):
     distances = np.bitwise_count(query[:, None] ^ gallery[None]).sum(axis=2)
     rows = np.argsort(distances, axis=1, kind="stable")[:, :k]
