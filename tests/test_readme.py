@@ -7,13 +7,17 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_example_runs_and_finds_the_right_digits():
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_examples_run_and_find_the_right_digits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
-    exec(example, names)
+    for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(example, names)
     assert names["gallery"].shape == (1438, 2)
     assert names["neighbors"].indices.shape == (359, 10)
     assert names["scores"]["map@1/retrieved"] > 0.94
+    assert names["found"].shape == (1, 10)
+    assert names["distances"][0, 0] == 0
+    assert names["ids"][2] in names["within"].indices
 
 
 def test_the_test_command_is_the_one_that_ci_calls():

@@ -21,7 +21,7 @@ from jaxret.search.vectors import TILE, Vectors, direct, lay_out_vectors, slack,
 
 CLUSTER = 32  # groups
 MANY = 64  # neighbours: beyond, smaller groups leave fewer rows to compare
-LARGE = 640  # from this share of the gallery on, all distances are computed directly
+LARGE, LEAST_LARGE = 6400, 64  # see `_all_directly`
 NEAR = 2 * select.NEAR  # a product of matrices gains from more queries at once by a third
 SPARE = 8  # groups, and an eighth of k: a wider choice is proven more often
 
@@ -51,7 +51,7 @@ def euclidean_topk(
         return select.no_queries(k, jnp.float32)
     query, k_there = query.astype(np.float32), min(k, gallery.capacity)
     traced = doors.is_traced(query, *gallery, mask)
-    if k_there * LARGE > gallery.capacity:
+    if _all_directly(gallery, k_there):
         host = on_cpu(gallery.rows) and not traced
         search, finish = (_ALL, _select_on_host) if host else (_SELECT, select.as_they_are)
         found = _search(search, partial(finish, k=k_there), query, mask, gallery, k_there, memory)
@@ -68,6 +68,11 @@ def euclidean_topk(
         for part, better in zip(found, exact, strict=False):
             part[lost] = better
     return select.neighbors(*found, k, np.inf)
+
+
+def _all_directly(gallery: Vectors, k: int) -> bool:
+    """Is k so large a share of the gallery, and are vectors so short, that no bound pays?"""
+    return k * max(LEAST_LARGE, LARGE // gallery.width) > gallery.capacity
 
 
 def _search(search, finish, query, mask, gallery, k, memory):
