@@ -26,6 +26,7 @@ class ReproduceConfig:
                       "alone for all of its tables; --list names them")  # fmt: skip
     list: bool = flag(False, "name every table and stop")
     rows: str = flag("", "run only the rows whose names match this regular expression")
+    gather: bool = flag(False, "run nothing: write the tables of the runs that are kept")
     workdir: str = flag("", "where table.json and table.md go; required")
     dataset: str = flag("mnist", "the data set; a paper's tables are of the one it used")
     protocol: str = flag("test", "test, or validation (for making choices)")
@@ -91,7 +92,7 @@ def main(config: ReproduceConfig) -> None:
         return importlib.import_module(table.script).CONFIG(**shared)
 
     chosen = config.chosen()
-    matching = re.compile(config.rows).search
+    matching = (lambda name: False) if config.gather else re.compile(config.rows).search
     for name, result in run_tables(chosen, base, config.seeds, together, matching):
         folder = Path(config.workdir)
         if len(chosen) > 1:

@@ -78,7 +78,7 @@ def run_tables(
         for (row, _), configs in jobs[name].items():
             if chosen(row):
                 wanted.setdefault(table.script, []).extend(configs)
-    protocol, overlap = harness.load_data(next(iter(wanted.values()))[0])
+    protocol, overlap = harness.load_data(base(next(iter(tables.values()))))
     for script, configs in wanted.items():
         missing = {config for config in configs if not kept_at(config).exists()}
         for group in _grouped(missing):
@@ -192,8 +192,13 @@ def _summary(runs: list[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def kept_at(config: harness.Config) -> Path:
-    """Where the scores of a run are kept."""
-    identity = json.dumps(config.identity(), sort_keys=True)
+    """Where the scores of a run are kept, by all that it does not leave at its default.
+
+    So a new flag, as long as its default changes nothing, leaves what is kept valid.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    chosen = {name: v for name, v in config.identity().items() if v != defaults[name]}
+    identity = json.dumps([type(config).__name__, chosen], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return Path(config.workdir) / "rows" / f"{digest}.json"
 
