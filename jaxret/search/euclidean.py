@@ -22,7 +22,7 @@ from jaxret.search.vectors import TILE, Vectors, direct, lay_out_vectors, slack,
 CLUSTER = 32  # groups
 MANY = 64  # neighbours: beyond, smaller groups leave fewer rows to compare
 LARGE, LEAST_LARGE = 6400, 64  # see `_all_directly`
-NEAR = 2 * select.NEAR  # a product of matrices gains from more queries at once by a third
+NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once
 SPARE = 8  # groups, and an eighth of k: a wider choice is proven more often
 
 
@@ -77,7 +77,7 @@ def _all_directly(gallery: Vectors, k: int) -> bool:
 
 def _search(search, finish, query, mask, gallery, k, memory):
     d, groups = gallery.width, gallery.capacity // _group(k)
-    per_query = 4 * (2 * TILE + 2 * groups + 2 * k * _group(k) * (d + 4))
+    per_query = 4 * (2 * TILE + groups + 4 * groups // CLUSTER + 2 * k * _group(k) * (d + 4))
     if search in (_ALL, _SELECT):
         per_query = 12 * gallery.capacity
     found = (

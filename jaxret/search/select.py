@@ -111,14 +111,16 @@ def on_cpu(*arrays) -> bool:
 
 
 def tiles(arrays, per_query: int, memory: int, near: int = NEAR) -> Iterator[tuple[list, int]]:
-    """Cut queries into tiles of few sizes, so small that two of them stay within memory, and near.
+    """Cut queries into tiles of few sizes, so small that two of them stay within memory, and near;
+    one tile may have all of it.
 
     arrays have a row for each query, or are None, or one row for all. The last tile is filled up;
     beside each comes the number of its queries that count.
     """
     queries = len(arrays[0])
     memory = min(memory, max(near, 2 * LEAST_QUERIES * per_query))
-    most = max(1, min(memory // (2 * per_query), MOST_QUERIES, queries))
+    at_once = 1 if queries * per_query <= memory else 2
+    most = max(1, min(memory // (at_once * per_query), MOST_QUERIES, queries))
     count = -(-queries // -(-queries // most))
     size = min(few_sizes(count), most) if count < most else most
     for start in range(0, queries, size):
