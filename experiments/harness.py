@@ -328,11 +328,16 @@ CHECKPOINT_SECONDS = float(os.environ.get("JAXRET_CHECKPOINT_SECONDS", "10"))
 
 
 def train(
-    workdir: Workdir, trainer: Any, hyper: dict[str, float], images: Any, config: Config
+    workdir: Workdir,
+    trainer: Any,
+    hyper: dict[str, float],
+    images: Any,
+    config: Config,
+    scan: bool = True,
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Train in a work folder: resume, show progress, log, save. Gives the last state and the log.
 
-    images is an ImageSet.
+    images is an ImageSet; scan is train.fit's.
     """
     import jax
 
@@ -379,6 +384,7 @@ def train(
             images.labels,
             epochs=config.epochs,
             batch_size=config.batch_size,
+            scan=scan,
             on_epoch=on_epoch,
         )
     finally:

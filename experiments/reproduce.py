@@ -9,6 +9,7 @@ folder in it. What was stopped goes on, row by row.
 
 import dataclasses
 import importlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import harness
 from harness import flag
 from table import Table, chart, markdown, run_tables
+
+PAPERS = ("torres2018", "sahu", "gamal")  # folders with a tables.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class ReproduceConfig:
     rows: str = flag("", "run only the rows whose names match this regular expression")
     gather: bool = flag(False, "run nothing: write the tables of the runs that are kept")
     workdir: str = flag("", "where table.json and table.md go; required")
-    dataset: str = flag("mnist", "the data set; a paper's tables are of the one it used")
+    dataset: str = flag("", "the data set; none: the one that each table was published of")
     protocol: str = flag("test", "test, or validation (for making choices)")
     data_dir: str = flag("", "where the raw files of the data sets lie [JAXRET_DATA_DIR]")
     seeds: int = flag(3, "runs of each row")
@@ -69,9 +72,11 @@ class ReproduceConfig:
 
 def tables() -> dict[str, Table]:
     """Every table by its name, paper:table."""
-    from torres2018.tables import TABLES
-
-    return {f"torres2018:{name}": table for name, table in TABLES.items()}
+    return {
+        f"{paper}:{name}": table
+        for paper in PAPERS
+        for name, table in importlib.import_module(f"{paper}.tables").TABLES.items()
+    }
 
 
 def main(config: ReproduceConfig) -> None:
@@ -82,18 +87,23 @@ def main(config: ReproduceConfig) -> None:
         return
     import jax
 
-    names = ("workdir", "dataset", "protocol", "data_dir")
+    names = ("workdir", "protocol", "data_dir")
     shared = {name: getattr(config, name) for name in names}
     if config.epochs:
         shared["epochs"] = config.epochs
     together = config.together or (1 if jax.default_backend() == "cpu" else 8)
 
     def base(table: Table) -> harness.Config:
-        return importlib.import_module(table.script).CONFIG(**shared)
+        dataset = config.dataset or table.dataset
+        return importlib.import_module(table.script).CONFIG(**shared, dataset=dataset)
 
     chosen = config.chosen()
     matching = (lambda name: False) if config.gather else re.compile(config.rows).search
-    for name, result in run_tables(chosen, base, config.seeds, together, matching):
+    of_dataset: dict[str, dict[str, Table]] = {}
+    for name, table in chosen.items():
+        of_dataset.setdefault(base(table).dataset, {})[name] = table
+    results = (run_tables(t, base, config.seeds, together, matching) for t in of_dataset.values())
+    for name, result in itertools.chain.from_iterable(results):
         folder = Path(config.workdir)
         if len(chosen) > 1:
             folder = folder / name.split(":")[1]

@@ -32,9 +32,10 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of a paper; its metric is map@K/retrieved with each row's eval_k.
+    """A table of a paper; its metric is map@K/retrieved with each row's eval_k, or another's name.
 
-    script is the experiment that runs its rows: a module with `CONFIG` and `run_rows`.
+    script is the experiment that runs its rows: a module with `CONFIG` and `run_rows`. beside
+    names further metrics, whose means are shown beside the table's own; axis may be one of them.
     """
 
     title: str
@@ -42,6 +43,9 @@ class Table(NamedTuple):
     axis: str = ""  # what the chart's x is; no chart without it
     dataset: str = "mnist"  # what was published is of this one
     script: str = "train_vae"
+    metric: str = "map@{eval_k}/retrieved"
+    lower: bool = False  # whether less of it is better
+    beside: tuple[str, ...] = ()
 
 
 COLUMNS = ("as_published", "ours")
@@ -105,7 +109,9 @@ def _keep(config: harness.Config, result: Mapping[str, Any]) -> None:
 def _gathered(table, name, base, runs, protocol) -> dict[str, Any]:
     rows = []
     for row in table.rows:
-        as_published, ours = (_summary(runs.get((row.name, column), [])) for column in COLUMNS)
+        as_published, ours = (
+            _summary(runs.get((row.name, column), []), table.metric) for column in COLUMNS
+        )
         rows.append(
             {
                 "name": row.name,
@@ -114,18 +120,27 @@ def _gathered(table, name, base, runs, protocol) -> dict[str, Any]:
                 "ours": ours | {"how": row.how} if ours else None,
             }
         )
+        if table.beside:
+            rows[-1]["beside"] = {
+                column: _means(runs.get((row.name, column), []), table.beside) for column in COLUMNS
+            }
     distinct = {json.dumps(run["config"]): run for several in runs.values() for run in several}
     done = distinct.values()
     ks = sorted({run["config"]["eval_k"] for run in done})
+    metric = table.metric + (" (lower is better)" if table.lower else "")
+    if "{eval_k}" in metric:
+        metric = metric.format(eval_k="K") + ", K = " + ", ".join(map(str, ks))
     return {
         "table": name,
         "title": table.title,
         "protocol": protocol,
-        "metric": "map@K/retrieved, K = " + ", ".join(map(str, ks)),
+        "metric": metric,
         "device": "; ".join(sorted({run["environment"]["device"] for run in done})),
         "seconds": round(sum(run["seconds"] for run in done), 1),
         "together": max((run["together"] for run in done), default=0),
         "rows": rows,
+        **({"lower": True} if table.lower else {}),
+        **({"beside": list(table.beside)} if table.beside else {}),
     }
 
 
@@ -135,34 +150,36 @@ def chart(table: Table, result: Mapping[str, Any]) -> Any:
 
     curves: dict[str, list[tuple[float, float, float]]] = {}
     for row, scores in zip(table.rows, result["rows"], strict=True):
-        if row.x is None:
-            continue
         for column in ("published", *COLUMNS):
             value = scores[column]
-            if value is not None:
+            x = scores["beside"].get(column, {}).get(table.axis) if table.beside else row.x
+            if value is not None and x is not None:
                 mean, sd = (value, 0.0) if column == "published" else (value["mean"], value["sd"])
                 name = row.series or column.replace("_", " ")
-                curves.setdefault(name, []).append((float(row.x), mean, sd or 0.0))
-    return viz.score_curves(curves, table.axis, "map@K/retrieved", table.title)
+                curves.setdefault(name, []).append((float(x), mean, sd or 0.0))
+    metric = table.metric.format(eval_k="K")
+    return viz.score_curves(curves, table.axis, metric, table.title)
 
 
 def markdown(table: Mapping[str, Any]) -> str:
-    """table.json for people."""
+    """table.json for people; beside its metric, others as published and ours, with a comma."""
+    beside, form = table.get("beside", []), ".4g" if table.get("lower") else ".4f"
     lines = [
         f"**{table['table']}**: {table['title']}. {table['metric']}; {table['protocol']}; "
         f"{table['seconds']:.0f} s on {table['device']}, {_side_by_side(table['together'])}.",
         "",
-        "| row | published | as published | ours | how |",
-        "|---|---|---|---|---|",
+        "| " + " | ".join(["row", "published", "as published", "ours", "how", *beside]) + " |",
+        "|---" * (5 + len(beside)) + "|",
     ]
     for row in table["rows"]:
         ours = row["ours"]
         cells = [
             row["name"],
             f"{row['published']:.5g}" if row["published"] is not None else "",
-            _cell(row["as_published"]),
-            _cell(ours),
+            _cell(row["as_published"], form),
+            _cell(ours, form),
             ours["how"] if ours else "",
+            *(_both(row["beside"], name) for name in beside),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -172,18 +189,28 @@ def _side_by_side(together: int) -> str:
     return f"up to {together} runs in one program" if together > 1 else "one run at a time"
 
 
-def _cell(summary: Mapping[str, Any] | None) -> str:
+def _cell(summary: Mapping[str, Any] | None, form: str) -> str:
     if summary is None:
         return ""
     seeds = summary["seeds"]
-    spread = f" ± {summary['sd']:.4f}" if seeds > 1 else ""
-    return f"{summary['mean']:.4f}{spread} ({seeds} seed{'s' if seeds > 1 else ''})"
+    spread = f" ± {summary['sd']:{form}}" if seeds > 1 else ""
+    return f"{summary['mean']:{form}}{spread} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
-def _summary(runs: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _both(beside: Mapping[str, Any], name: str) -> str:
+    return ", ".join(f"{beside[column][name]:.4g}" for column in COLUMNS if beside[column])
+
+
+def _means(runs: list[Mapping[str, Any]], names: tuple[str, ...]) -> dict[str, float]:
+    if not runs:
+        return {}
+    return {name: statistics.fmean(run["metrics"][name] for run in runs) for name in names}
+
+
+def _summary(runs: list[Mapping[str, Any]], metric: str) -> dict[str, Any] | None:
     if not runs:
         return None
-    scores = [run["metrics"][f"map@{run['config']['eval_k']}/retrieved"] for run in runs]
+    scores = [run["metrics"][metric.format(eval_k=run["config"]["eval_k"])] for run in runs]
     return {
         "mean": statistics.fmean(scores),
         "sd": statistics.stdev(scores) if len(scores) > 1 else None,
@@ -227,12 +254,19 @@ def train_rows(
     *,
     build: Callable[..., tuple[Any, str]],
     make_encode: Callable,
+    score: Callable[..., dict[str, float]] = lambda config, model, trained: report.score(
+        trained, config.eval_k
+    ),
+    by_scan: Callable[[harness.Config], bool] = lambda config: True,
 ) -> Iterator[tuple[harness.Config, dict[str, Any]]]:
     """Train the distinct models of a group, side by side, and score each configuration.
 
     build gives a model that has a trainer, and the distance of its codes, for a configuration.
-    The distance, like the code, may differ between configurations of a group.
+    The distance, like the code, may differ between configurations of a group. What does not train
+    by_scan trains one run at a time.
     """
+    scan = by_scan(configs[0])
+    together = together if scan else 1
     image_shape = protocol.train.images.shape[1:]
     model, _ = build(configs[0], image_shape)
     of_run: dict[tuple, list[harness.Config]] = {}
@@ -241,7 +275,7 @@ def train_rows(
     runs = sorted(of_run)
     for first in range(0, len(runs), together):
         some, start = runs[first : first + together], time.perf_counter()
-        trained = _train(configs[0], model.trainer, some, protocol)
+        trained = _train(configs[0], model.trainer, some, protocol, scan)
         each = (time.perf_counter() - start) / sum(len(of_run[run]) for run in some)
         for run, params in zip(some, trained, strict=True):
             for config in of_run[run]:
@@ -251,19 +285,21 @@ def train_rows(
                 yield (
                     config,
                     {
-                        "metrics": report.score(found, config.eval_k),
+                        "metrics": score(config, model, found),
                         "together": len(some),
                         "seconds": each + time.perf_counter() - start,
                     },
                 )
 
 
-def _train(config: harness.Config, trainer: Any, runs: list, protocol: Any) -> list[Any]:
-    """The parameters of runs, each its scalars and a seed, trained in one program."""
+def _train(
+    config: harness.Config, trainer: Any, runs: list, protocol: Any, scan: bool
+) -> list[Any]:
+    """The weights of runs, each its scalars and a seed, trained in one program."""
     import jax
     import jax.numpy as jnp
 
-    from jaxret import train
+    from jaxret import hashers, train
 
     scalars = [dict(values) for values, _ in runs]
     hyper = {name: jnp.asarray([values[name] for values in scalars]) for name in scalars[0]}
@@ -290,10 +326,11 @@ def _train(config: harness.Config, trainer: Any, runs: list, protocol: Any) -> l
             protocol.train.labels,
             epochs=config.epochs,
             batch_size=config.batch_size,
+            scan=scan,
             on_epoch=on_epoch,
         )
     finally:
         progress.close()
     if len(runs) == 1:
-        return [state.params]
-    return [train.unstack(state, i).params for i in range(len(runs))]
+        return [hashers.weights(state)]
+    return [hashers.weights(train.unstack(state, i)) for i in range(len(runs))]

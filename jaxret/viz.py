@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 RIGHT, WRONG = "#2a9d4a", "#d1352b"
+UNITS = {"mse": "squared error per pixel", "bce": "nats per pixel"}  # of loss terms
 
 
 def loss_curves(epochs: Sequence[int], terms: Mapping[str, Sequence[float]]) -> Figure:
@@ -18,7 +19,7 @@ def loss_curves(epochs: Sequence[int], terms: Mapping[str, Sequence[float]]) -> 
         panel.plot(epochs, values, marker="." if len(epochs) < 30 else None)
         panel.set_title(f"{name}, last {values[-1]:.4g}")
         panel.set_xlabel("epoch")
-        panel.set_ylabel("nats per image")
+        panel.set_ylabel(UNITS.get(name, "nats per image"))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
     return figure
@@ -132,11 +133,12 @@ def score_curves(
         style = {"color": "black", "linestyle": ":"} if name == "published" else {}
         panel.errorbar(x, mean, sd, marker=".", capsize=2, label=name, **style)
     every = sorted({x for points in curves.values() for x, *_ in points})
-    if every[0] > 0 and every[-1] > 8 * every[0]:
+    if every and every[0] > 0 and every[-1] > 8 * every[0]:
         panel.set_xscale("log")
         panel.set_xticks(every, [f"{x:g}" for x in every], fontsize=7)
         panel.minorticks_off()
     panel.set(xlabel=axis, ylabel=score, title=title)
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=8)
+    if curves:
+        panel.legend(fontsize=8)
     return figure

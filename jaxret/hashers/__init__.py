@@ -13,7 +13,9 @@ from jaxret import train
 from jaxret.models import dense_autoencoder
 
 from . import classic
+from .autoencoder import OPTIMIZERS, PlainAutoencoder, make_autoencoder, pixel_errors
 from .latents import LATENTS, Latent
+from .network import weights
 from .vae import VAE, make_vae, quantised, scale
 
 
@@ -55,7 +57,7 @@ def vae_hasher(
                 {name: float(value) for name, value in epoch.terms.items()}
             ),
         )
-        return state.params, info
+        return weights(state), info
 
     encode = {"mean": vae.mean, "sample": vae.sample}[features]
     return Hasher(fit, jax.jit(encode), latent.distance)
@@ -78,13 +80,18 @@ HASHERS = {"vae": vae_hasher, "pixels": pixels_hasher, "pca": pca_hasher}
 __all__ = [
     "HASHERS",
     "LATENTS",
+    "OPTIMIZERS",
     "VAE",
     "Hasher",
     "Latent",
+    "PlainAutoencoder",
+    "make_autoencoder",
     "make_vae",
     "pca_hasher",
+    "pixel_errors",
     "pixels_hasher",
     "quantised",
     "scale",
     "vae_hasher",
+    "weights",
 ]

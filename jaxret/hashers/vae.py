@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 from jaxret import losses, relax, train
 from jaxret.models import Autoencoder
 
+from . import network
 from .latents import Latent
 
 Images = UInt8[Array, "n h w c"]
@@ -21,6 +22,8 @@ View = Callable[[PRNGKeyArray, Float[Array, "n h w c"]], Float[Array, "n h w c"]
 LIKELIHOODS = {
     "bernoulli": (losses.bernoulli_nll, jax.nn.sigmoid),
     "gaussian": (losses.gaussian_nll, lambda mean: mean),
+    # Of variance 1/2 about the sigmoid, without its constant: the squared error itself.
+    "squared": (lambda y, x: losses.squared_error(jax.nn.sigmoid(y), x), jax.nn.sigmoid),
 }
 
 
@@ -59,34 +62,41 @@ def make_vae(
     Training minimises nll + beta KL, the negative evidence lower bound at beta = 1 (Kingma 2014,
     eq. 10; Higgins 2017 for other beta). hyper holds learning_rate, beta and temperature. With a
     view the encoder is trained on changed images and the decoder still rebuilds the images as they
-    were: a code need not tell what the view changed (denoising: Vincent 2008; Im 2017).
+    were: a code need not tell what the view changed (denoising: Vincent 2008; Im 2017). params are
+    those of `network.weights`, for models with batch statistics.
     """
     nll_of, link = LIKELIHOODS[likelihood]
 
     def init(key):
-        images = jnp.zeros((1, *image_shape))
-        variables = model.init(key, images, lambda _: jnp.zeros((1, latent.code_size)))
-        return variables["params"], {}
+        return network.initial(model, key, image_shape, lambda _: jnp.zeros((1, latent.code_size)))
 
-    def negative_elbo(params, key, images, temperature=1.0, view=None):
+    def loss(params, model_state, key, images, labels, hyper):
+        del labels  # unsupervised
         x = seen = scale(images)
         if view is not None:
             key, view_key = jax.random.split(key)
             seen = view(view_key, x)
-        parameters, pixels = model.apply(
-            {"params": params}, seen, lambda p: latent.sample(key, p, temperature)
+        (parameters, pixels), model_state = network.run_training(
+            model,
+            params,
+            model_state,
+            jax.random.fold_in(key, 1),  # dropout's; the latent's noise stays that of the key
+            seen,
+            lambda p: latent.sample(key, p, hyper["temperature"]),
         )
-        return nll_of(pixels, x), latent.kl(parameters)
-
-    def loss(params, model_state, key, images, labels, hyper):
-        del labels  # unsupervised
-        nll, kl = negative_elbo(params, key, images, hyper["temperature"], view)
-        nll, kl = jnp.mean(nll), jnp.mean(kl)
+        nll, kl = jnp.mean(nll_of(pixels, x)), jnp.mean(latent.kl(parameters))
         value = nll + hyper["beta"] * kl
         return value, (model_state, {"loss": value, "nll": nll, "kl": kl})
 
+    def negative_elbo(params, key, images, temperature=1.0):
+        x = scale(images)
+        parameters, pixels = model.apply(
+            network.variables(params), x, lambda p: latent.sample(key, p, temperature)
+        )
+        return nll_of(pixels, x), latent.kl(parameters)
+
     def parameters_of(params, images):
-        return model.apply({"params": params}, scale(images), method="encode")
+        return model.apply(network.variables(params), scale(images), method="encode")
 
     def mean(params, images):
         return latent.code(latent.mean(parameters_of(params, images)))
@@ -100,7 +110,7 @@ def make_vae(
         return jax.vmap(draw)(keys, parameters_of(params, images))
 
     def decode(params, z):
-        return link(model.apply({"params": params}, z, method="decode"))
+        return link(model.apply(network.variables(params), z, method="decode"))
 
     def reconstruct(params, images):
         return decode(params, latent.mean(parameters_of(params, images)))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from .encoders import XAVIER
+from .layers import XAVIER
 
 
 class Autoencoder(nn.Module):
@@ -13,19 +13,22 @@ class Autoencoder(nn.Module):
 
     The head's numbers are the latent's parameters: the code itself for a plain autoencoder, means
     and log-variances for a Gaussian posterior, logits for a discrete one. What is drawn from them
-    enters as a callable, so a relaxation is an argument and not another class.
+    enters as a callable, so a relaxation is an argument and not another class. With head_size None
+    there is no head: the parameters are the encoder's features.
     """
 
     encoder: nn.Module
     decoder: nn.Module
-    head_size: int
+    head_size: int | None
 
     def setup(self):
-        self.head = nn.Dense(self.head_size, kernel_init=XAVIER)
+        if self.head_size is not None:
+            self.head = nn.Dense(self.head_size, kernel_init=XAVIER)
 
     def encode(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n p"]:
         """The latent's parameters."""
-        return self.head(self.encoder(images, train))
+        features = self.encoder(images, train)
+        return features if self.head_size is None else self.head(features)
 
     def decode(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
         """Pixels, before the likelihood's link function (logits or means)."""

@@ -3,10 +3,20 @@
 import math
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from .encoders import XAVIER
+from .layers import (
+    CELLS,
+    UPS,
+    XAVIER,
+    DoublingConv,
+    TransformerBlock,
+    check_choice,
+    levels,
+    patch_grid,
+)
 
 
 class DenseDecoder(nn.Module):
@@ -25,3 +35,93 @@ class DenseDecoder(nn.Module):
             z = nn.relu(nn.Dense(width, kernel_init=XAVIER)(z))
         z = nn.Dense(math.prod(self.image_shape), kernel_init=XAVIER)(z)
         return z.reshape(len(z), *self.image_shape)
+
+
+class ConvDecoder(nn.Module):
+    """The mirror of ConvEncoder: from a small map, level by level, to the image.
+
+    channels begins with the map's; each level doubles the sides, by `upsampling` and a convolution
+    or by a `transposed` one, and crops them to what the encoder had there (a side of 7 was pooled
+    to 4, which doubles to 8). hidden says how the map is made of z: by dense layers with ReLU of
+    these widths and one more to the map, or, where it is None, by no layer at all: then z must be
+    exactly the map (Gamal and Mohamed, the fully convolutional way).
+    """
+
+    channels: Sequence[int]
+    image_shape: tuple[int, int, int]
+    hidden: Sequence[int] | None = None
+    up: str = "upsampling"
+    batch_norm: bool = False
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
+        check_choice("up", self.up, UPS)
+        *above, smallest = levels(self.image_shape[:2], len(self.channels))
+        x = self._map(z, (*smallest, self.channels[0]))
+        widths = (*self.channels[1:], self.image_shape[2])
+        for width, (high, wide) in zip(widths, reversed(above), strict=True):
+            last = (high, wide) == above[0]
+            between = self.batch_norm and not last
+            x = DoublingConv(width, self.up, use_bias=not between)(x)[:, :high, :wide]
+            if between:
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+            x = x if last else nn.relu(x)
+        return x
+
+    def _map(self, z, shape):
+        size = math.prod(shape)
+        if self.hidden is None and z.shape[1] != size:
+            raise ValueError(
+                "a convolutional decoder without dense layers needs a code that is exactly its "
+                f"first map, {shape[0]} x {shape[1]} x {shape[2]} = {size} numbers, got "
+                f"{z.shape[1]}; leave out the head, or let dense layers stand between"
+            )
+        if self.hidden is not None:
+            for width in (*self.hidden, size):
+                z = nn.relu(nn.Dense(width, kernel_init=XAVIER)(z))
+        return z.reshape(len(z), *shape)
+
+
+class RecurrentDecoder(nn.Module):
+    """An image written row by row: z at every step, recurrent layers, a linear layer to the row.
+
+    The mirror of RecurrentEncoder, and Keras's RepeatVector(rows) of Gamal and Mohamed.
+    """
+
+    hidden: Sequence[int]
+    image_shape: tuple[int, int, int]
+    cell: str = "gru"
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
+        del train
+        check_choice("cell", self.cell, CELLS)
+        rows, *rest = self.image_shape
+        x = jnp.broadcast_to(z[:, None], (len(z), rows, z.shape[1]))
+        for width in self.hidden:
+            x = nn.RNN(CELLS[self.cell](width))(x)
+        return nn.Dense(math.prod(rest), kernel_init=XAVIER)(x).reshape(len(z), *self.image_shape)
+
+
+class AttentionDecoder(nn.Module):
+    """The mirror of AttentionEncoder: tokens from z, each a place, and from each its pixels."""
+
+    image_shape: tuple[int, int, int]
+    patch: tuple[int, int]
+    width: int = 32
+    depth: int = 2
+    heads: int = 4
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
+        del train
+        rows, columns = patch_grid(self.image_shape, self.patch)
+        high, wide = self.patch
+        x = nn.Dense(rows * columns * self.width, kernel_init=XAVIER)(z)
+        x = x.reshape(len(z), rows * columns, self.width)
+        x = x + self.param("positions", nn.initializers.normal(0.02), (1, *x.shape[1:]))
+        for _ in range(self.depth):
+            x = TransformerBlock(self.heads)(x)
+        x = nn.Dense(high * wide * self.image_shape[2], kernel_init=XAVIER)(nn.LayerNorm()(x))
+        x = x.reshape(len(z), rows, columns, high, wide, -1).swapaxes(2, 3)
+        return x.reshape(len(z), *self.image_shape)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-XAVIER = nn.initializers.glorot_uniform()
+from .layers import CELLS, POOLS, XAVIER, TransformerBlock, check_choice, halved, patch_grid
 
 
 class DenseEncoder(nn.Module):
@@ -27,3 +27,80 @@ class DenseEncoder(nn.Module):
             if self.last_relu or i + 1 < len(self.hidden):
                 x = nn.relu(x)
         return x
+
+
+class ConvEncoder(nn.Module):
+    """Blocks of 3 x 3 convolution, ReLU and 2 x 2 pooling, then dense layers with ReLU.
+
+    Without dense layers the features are the last map, flattened (Sahu, model C; Gamal and
+    Mohamed, the fully convolutional way); with them it is the latter's mixed approach. Pooling is
+    by the "max" or the "average". batch_norm stands between convolution and ReLU (Ioffe 2015), and
+    dropout, the share of numbers that are dropped, after each block and dense layer.
+    """
+
+    channels: Sequence[int]
+    hidden: Sequence[int] = ()
+    pool: str = "max"
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
+        check_choice("pool", self.pool, POOLS)
+        x = images
+        for width in self.channels:
+            # A bias before the normalisation would have no effect but noise for a gradient.
+            x = nn.Conv(width, (3, 3), use_bias=not self.batch_norm, kernel_init=XAVIER)(x)
+            if self.batch_norm:
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+            x = halved(nn.relu(x), self.pool)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = x.reshape(len(x), -1)
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width, kernel_init=XAVIER)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return x
+
+
+class RecurrentEncoder(nn.Module):
+    """An image read row by row; the features are what the last layer holds after the last row.
+
+    cell is "gru" (Cho 2014) or "lstm" (Hochreiter 1997): Gamal and Mohamed, RNN + VAE.
+    """
+
+    hidden: Sequence[int]
+    cell: str = "gru"
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
+        del train
+        check_choice("cell", self.cell, CELLS)
+        x = images.reshape(*images.shape[:2], -1)
+        for width in self.hidden:
+            x = nn.RNN(CELLS[self.cell](width))(x)
+        return x[:, -1]
+
+
+class AttentionEncoder(nn.Module):
+    """Patches, or rows where a patch is as wide as the image, that attend to each other.
+
+    Each patch becomes a token with a learnt position (Dosovitskiy 2021); the features are all
+    tokens side by side, so a dense head can weigh each place.
+    """
+
+    patch: tuple[int, int]
+    width: int = 32
+    depth: int = 2
+    heads: int = 4
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
+        del train
+        rows, columns = patch_grid(images.shape[1:], self.patch)
+        high, wide = self.patch
+        x = images.reshape(len(images), rows, high, columns, wide, -1).swapaxes(2, 3)
+        x = nn.Dense(self.width, kernel_init=XAVIER)(x.reshape(len(x), rows * columns, -1))
+        x = x + self.param("positions", nn.initializers.normal(0.02), (1, *x.shape[1:]))
+        for _ in range(self.depth):
+            x = TransformerBlock(self.heads)(x)
+        return nn.LayerNorm()(x).reshape(len(x), -1)

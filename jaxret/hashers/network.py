@@ -1,0 +1,55 @@
+"""How a model is run: with its variables, in training and after.
+
+Functions of a trained model take params. For a model with batch statistics that is the dictionary
+of all its variables; `weights` gives the one or the other.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxret import train
+from jaxret.models import Autoencoder
+
+PyTree = Any
+
+
+def weights(state: train.TrainState) -> PyTree:
+    """What the functions of a trained model take as params."""
+    if not state.model_state:
+        return state.params
+    return {"params": state.params, **state.model_state}
+
+
+def variables(params: PyTree) -> PyTree:
+    """What Flax takes: the parameters under their name, beside them any batch statistics."""
+    return params if "params" in params else {"params": params}
+
+
+def initial(
+    model: Autoencoder, key: PRNGKeyArray, image_shape: tuple[int, int, int], draw: Callable
+) -> tuple[PyTree, PyTree]:
+    """First parameters and model_state."""
+    model_state = dict(model.init(key, jnp.zeros((1, *image_shape)), draw))
+    return model_state.pop("params"), model_state
+
+
+def run_training(
+    model: Autoencoder,
+    params: PyTree,
+    model_state: PyTree,
+    key: PRNGKeyArray,
+    x: Float[Array, "n h w c"],
+    draw: Callable,
+) -> tuple[tuple[Float[Array, "n p"], Float[Array, "n h w c"]], PyTree]:
+    """The latent's parameters and pixels, with dropout by the key; then the new model_state."""
+    return model.apply(
+        {"params": params, **model_state},
+        x,
+        draw,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": key},
+    )
