@@ -62,7 +62,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
         "args.flags", "log.jsonl", "metrics.json", "checkpoints", "plots"
     }  # fmt: skip
     plots = {path.name for path in (workdir / "plots").iterdir()}
-    assert plots == {"losses.png", "reconstructions.png", "retrieval.png"}
+    assert plots == {"losses.png", "reconstructions.png", "retrieval.png", "samples.png"}
     result = json.loads((workdir / "metrics.json").read_text())
     assert result["schema"] == 1
     assert result["dataset"] == "digits"
@@ -162,6 +162,11 @@ BAD = {
     "batch above images": (["--batch_size=5000"], "batch_size must lie between 1 and"),
     "no temperature": (["--temperature=0"], "--temperature must be above 0, got 0"),
     "levels": (["--quantise_levels=5"], "--quantise_levels must be 0, 2, 4, 8, 16 or 32, got 5"),
+    "distance of another latent": (
+        ["--distance=expected_hamming"],
+        "--distance=expected_hamming is for bernoulli latents, not gaussian",
+    ),
+    "negative shift": (["--shift=-1"], "--shift must be at least 0, got -1"),
     "stray argument": (["latent_dim=3"], "flags start with --"),
     "unknown protocol": (["--protocol=half"], "half"),
 }
