@@ -40,7 +40,9 @@ def reconstructions(
 
 
 def image_grid(images: Shaped[np.ndarray, "r s h w c"], title: str) -> Figure:
-    """Images in [0, 1] in r rows and s columns, edge to edge."""
+    """Images in [0, 1] in r rows and s columns, a grey line between them."""
+    lines = ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0))
+    images = np.pad(images, lines, constant_values=0.5)
     rows, columns, h, w, c = images.shape
     whole = np.clip(images, 0, 1).transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, c)
     figure = Figure(figsize=(0.4 * columns + 0.4, 0.4 * rows + 0.7), layout="constrained")
