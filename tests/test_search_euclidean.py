@@ -49,8 +49,8 @@ def galleries(n=9000, d=16):
     }
 
 
-# 10 and 100 follow the bounds of large and small groups, 1000 computes all distances.
-@pytest.mark.parametrize("k", [10, 100, 1000])
+# 10 follows the bounds of large groups, 100 and 1000 of smaller ones, 1600 takes all distances.
+@pytest.mark.parametrize("k", [10, 100, 1000, 1600])
 @pytest.mark.parametrize("masked", [False, True])
 def test_neighbours_are_exact_also_where_the_product_form_cancels(k, masked):
     for name, gallery in galleries().items():
@@ -78,13 +78,22 @@ def test_what_bounds_cannot_prove_is_known_and_searched_exactly():
     """A gallery of equal rows: every group's bound is the same, so no choice can be proven."""
     same = search.lay_out_vectors(np.ones((9000, 16), np.float32))
     query = np.full((3, 16), 2.0, np.float32)
-    *_, proven = euclidean._BOUNDED(query, None, *same, k=10)
+    *_, proven = euclidean._BOUNDED(query, None, *same, k=10, group=32)
     assert not proven.any()
     found = search.euclidean_topk(query, same, 10)
     np.testing.assert_array_equal(found.indices, np.tile(np.arange(10), (3, 1)))
     normal = search.lay_out_vectors(galleries()["normal"].astype(np.float32))
-    *_, proven = euclidean._BOUNDED(query, None, *normal, k=10)
+    *_, proven = euclidean._BOUNDED(query, None, *normal, k=10, group=32)
     assert proven.all()
+
+
+def test_the_host_chooses_the_same_groups_as_the_device():
+    values = RNG(3).normal(size=(5, 1024)).astype(np.float32)
+    for wanted in (1, 20, 40, 1000, 1024):
+        on_host = euclidean._smallest_on_host(values, wanted)
+        on_device = euclidean._smallest_groups(jnp.asarray(values.T), wanted, jnp.bool_(True))
+        for host, device in zip(on_host, on_device, strict=True):
+            np.testing.assert_array_equal(host, device)
 
 
 def test_bounds_are_bounds():

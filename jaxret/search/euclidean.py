@@ -3,9 +3,11 @@
 |x|^2 - 2 xy is fast and cancels: it can put a far vector before a near one. Here it only gives
 lower bounds on distances. The groups of rows with the smallest bounds are searched by direct
 differences; where the next group's bound is above the k-th distance so found, nothing was lost.
-A query that this does not prove is searched by direct differences alone.
+A query that this does not prove is searched by direct differences alone. On a CPU, NumPy chooses
+many groups faster than XLA.
 """
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,8 +22,9 @@ from jaxret.search.select import Compiled, Neighbors, apart, on_cpu, smallest
 from jaxret.search.vectors import TILE, Vectors, direct, lay_out_vectors, slack, squared_norms
 
 CLUSTER = 32  # groups
-MANY = 64  # neighbours: beyond, smaller groups leave fewer rows to compare
-LARGE, LEAST_LARGE = 6400, 64  # see `_all_directly`
+MANY = 64  # neighbours: beyond, groups are smaller, and chosen on the host where that is the CPU
+LARGE = 8  # from an eighth of the gallery on, no bound pays
+CHOICE = 4  # reading one number of a group costs as much as choosing among so many groups
 NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once
 SPARE = 8  # groups, and an eighth of k: a wider choice is proven more often
 
@@ -51,45 +54,56 @@ def euclidean_topk(
         return select.no_queries(k, jnp.float32)
     query, k_there = query.astype(np.float32), min(k, gallery.capacity)
     traced = doors.is_traced(query, *gallery, mask)
-    if _all_directly(gallery, k_there):
-        host = on_cpu(gallery.rows) and not traced
-        search, finish = (_ALL, _select_on_host) if host else (_SELECT, select.as_they_are)
-        found = _search(search, partial(finish, k=k_there), query, mask, gallery, k_there, memory)
+    host = on_cpu(gallery.rows) and not traced
+    run = partial(_search, gallery=gallery, k=k_there, memory=memory)
+    if k_there * LARGE > gallery.capacity:
+        if host:
+            found = run(_ALL, query, mask, partial(_select_on_host, k=k_there))
+        else:
+            found = run(partial(_SELECT, k=k_there), query, mask)
         return select.neighbors(*found, k, np.inf)
-    search = _PROVEN if traced else _BOUNDED
-    *found, proven = _search(search, select.as_they_are, query, mask, gallery, k_there, memory)
+    group = rows_of_group(*gallery.rows.shape, k_there)
+    sizes = {"k": k_there, "group": group}
+    if host and k_there > MANY:
+        finish = partial(_choose_on_host, gallery=gallery, **sizes)
+        *found, proven = run(partial(_MINIMA, group=group), query, mask, finish)
+    else:
+        *found, proven = run(partial(_PROVEN if traced else _BOUNDED, **sizes), query, mask)
     if not traced and not (proven := np.asarray(proven)).all():
         lost = np.flatnonzero(~proven)
         mask = mask if mask is None or len(mask) == 1 else np.asarray(mask)[lost]
-        exact = _search(
-            _EXACT, select.as_they_are, np.asarray(query)[lost], mask, gallery, k_there, memory
-        )
+        exact = run(partial(_EXACT, **sizes), np.asarray(query)[lost], mask)
         found = [np.asarray(part).copy() for part in found]
         for part, better in zip(found, exact, strict=False):
             part[lost] = better
     return select.neighbors(*found, k, np.inf)
 
 
-def _all_directly(gallery: Vectors, k: int) -> bool:
-    """Is k so large a share of the gallery, and are vectors so short, that no bound pays?"""
-    return k * max(LEAST_LARGE, LARGE // gallery.width) > gallery.capacity
-
-
-def _search(search, finish, query, mask, gallery, k, memory):
-    d, groups = gallery.width, gallery.capacity // _group(k)
-    per_query = 4 * (2 * TILE + groups + 4 * groups // CLUSTER + 2 * k * _group(k) * (d + 4))
-    if search in (_ALL, _SELECT):
-        per_query = 12 * gallery.capacity
+def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, memory):
     found = (
-        (search(*tile, *gallery, k=k), count)
-        for tile, count in select.tiles([query, mask], per_query, memory, NEAR)
+        (search(*tile, *gallery), count)
+        for tile, count in select.tiles(
+            [query, mask], bytes_of_query(*gallery.rows.shape, k), memory, NEAR
+        )
     )
     return select.gather(found, finish)
 
 
-def _group(k):
-    """The rows of a group: a mask word's, or a quarter of them."""
-    return 32 if k <= MANY else 8
+def rows_of_group(capacity: int, d: int, k: int) -> int:
+    """How many rows share a bound: few where many of them are read, for k groups or more."""
+    if k <= MANY:
+        return 32
+    even = CHOICE * capacity / (k * d)  # where choosing costs as much as reading, squared
+    return min(32, max(1, 1 << round(math.log2(even) / 2)))
+
+
+def bytes_of_query(capacity: int, d: int, k: int) -> int:
+    """The memory that a query needs beside the gallery, about."""
+    if k * LARGE > capacity:
+        return 12 * capacity
+    group = rows_of_group(capacity, d, k)
+    groups = capacity // group
+    return 4 * (2 * TILE + 2 * groups + 4 * groups // CLUSTER + 2 * k * group * (d + 4))
 
 
 def bounded(
@@ -100,24 +114,79 @@ def bounded(
     centre: Float32[Array, " d"],
     low: Float32[Array, " m"],
     k: int,
+    group: int,
     exact: bool = False,
 ) -> tuple[Float32[Array, "q k"], Int32[Array, "q k"], Bool[Array, " q"]]:
     """The k nearest among the groups with the smallest bounds, and whether that proves them.
 
     If exact, the groups' least distances take the place of bounds, and everything is proven.
     """
-    here = size >= 0
-    words = jnp.full((1, len(rows) // 32), 0xFFFFFFFF, jnp.uint32)
-    if mask is not None:
-        words = mask
-    minima = _group_minima(
-        query, words, mask is not None, rows, centre, low, _group(k), exact, here
-    )
-    wanted = min(k + SPARE + k // 8, len(minima))
-    group, cut = _smallest_groups(minima, wanted, here)
+    minima = _group_minima(query, mask, rows, size, centre, low, group, exact)
+    chosen, cut = _smallest_groups(minima, _wanted(k, len(minima)), size >= 0)
+    found = among(query, mask, rows, size, centre, chosen, cut, k, group)
+    return *found[:2], found[2] | exact
 
-    member = jnp.arange(_group(k))[None, None]
-    row = (group[:, :, None] * _group(k) + member).reshape(len(query), -1)
+
+def _wanted(k, groups):
+    return min(k + SPARE + k // 8, groups)
+
+
+def minima_by_query(query, mask, rows, size, centre, low, group: int):
+    """The least bound in each group of rows, f32[q g], and what there is to look for."""
+    minima = _group_minima(query, mask, rows, size, centre, low, group, False)
+    return apart(size >= 0, lambda: minima.T), query, mask
+
+
+def _choose_on_host(minima, query, mask, gallery, k, group):
+    """Search the groups that NumPy finds to have the smallest bounds."""
+    chosen = _smallest_on_host(np.asarray(minima), _wanted(k, minima.shape[1]))
+    return _AMONG(
+        query, mask, gallery.rows, gallery.size, gallery.centre, *chosen, k=k, group=group
+    )
+
+
+def _smallest_on_host(
+    values: Float32[np.ndarray, "q v"], wanted: int
+) -> tuple[Int32[np.ndarray, "q w"], Float32[np.ndarray, " q"]]:
+    """As `_smallest_groups`."""
+    queries, size = values.shape
+    chosen, cut = np.empty((queries, wanted), np.int32), np.full(queries, np.inf, np.float32)
+    if wanted == size:
+        chosen[:] = np.arange(size)
+        return chosen, cut
+
+    def choose_some(some):
+        for i in some:
+            value = values[i]
+            # Each of so many clusters has a value within this one.
+            within = least = value.reshape(CLUSTER, -1).min(axis=0)
+            within = np.partition(least, wanted)[wanted] if wanted < len(least) else np.inf
+            near = np.flatnonzero(value <= within)
+            order = np.argpartition(value[near], wanted)
+            cut[i] = value[near[order[wanted]]]
+            chosen[i] = np.sort(near[order[:wanted]])
+
+    list(_HOST.map(choose_some, np.array_split(np.arange(queries), CORES)))
+    return chosen, cut
+
+
+def among(
+    query: Float32[Array, "q d"],
+    mask: UInt32[Array, "p v"] | None,
+    rows: Float[Array, "m d"],
+    size: Int32[Array, ""],
+    centre: Float32[Array, " d"],
+    chosen: Int32[Array, "q w"],
+    cut: Float32[Array, " q"],
+    k: int,
+    group: int,
+) -> tuple[Float32[Array, "q k"], Int32[Array, "q k"], Bool[Array, " q"]]:
+    """The k nearest of the rows of each query's groups, in order; whether no other can be nearer.
+
+    cut is the least bound of the other groups.
+    """
+    words = jnp.full((1, len(rows) // 32), 0xFFFFFFFF, jnp.uint32) if mask is None else mask
+    row = (chosen[:, :, None] * group + jnp.arange(group)[None, None]).reshape(len(query), -1)
     vectors = rows[row].astype(jnp.float32)
     distances = direct(
         rows.shape[1], lambda i: query[:, i, None] - vectors[:, :, i], vectors.shape[:2]
@@ -132,13 +201,13 @@ def bounded(
 
     error = slack(rows.shape[1])
     bound = cut + squared_norms(query - centre[None]) * (1 - 2 * error)
-    proven = (bound * (1 - error) > distances[:, -1]) | jnp.isinf(cut) | exact
-    return distances, row, proven
+    return distances, row, (bound * (1 - error) > distances[:, -1]) | jnp.isinf(cut)
 
 
-def _group_minima(query, words, masked, rows, centre, low, group, exact, here):
+def _group_minima(query, mask, rows, size, centre, low, group, exact):
     """The least bound, or distance, in each group of rows, f32[g q]."""
-    d, centred = rows.shape[1], (query - centre[None]).T
+    here, d, centred = size >= 0, rows.shape[1], (query - centre[None]).T
+    words = jnp.zeros((1, len(rows) // 32), jnp.uint32) if mask is None else mask
 
     def values(rows, low):
         if not exact:
@@ -154,7 +223,7 @@ def _group_minima(query, words, masked, rows, centre, low, group, exact, here):
         least = jnp.full_like(table[:, :, 0], jnp.inf)
         for member in range(group):
             value = table[:, :, member]
-            if masked:
+            if mask is not None:
                 shift = jnp.arange(member, 32, group, dtype=jnp.uint32)[None, :, None]
                 value = jnp.where((words[:, None] >> shift) & 1 == 1, value, jnp.inf)
             least = jnp.minimum(least, value)
@@ -191,15 +260,15 @@ def _smallest_groups(minima, wanted, here):
     return jnp.sort(group, axis=1), cut
 
 
-def proven(query, mask, rows, size, centre, low, k: int):
+def proven(query, mask, rows, size, centre, low, k: int, group: int):
     """The k nearest, by direct differences for the whole tile where a query asks for it."""
-    parts = query, mask, rows, size, centre, low
-    *found, sure = bounded(*parts, k)
-    exact = lax.cond(jnp.all(sure), lambda: tuple(found), lambda: bounded(*parts, k, True)[:2])
+    parts = query, mask, rows, size, centre, low, k, group
+    *found, sure = bounded(*parts)
+    exact = lax.cond(jnp.all(sure), lambda: tuple(found), lambda: bounded(*parts, True)[:2])
     return *exact, jnp.ones_like(sure)
 
 
-def all_distances(query, mask, rows, size, centre, low, k: int):
+def all_distances(query, mask, rows, size, centre, low):
     """The distances to all rows, infinite where there is none."""
     there = jnp.arange(len(rows))[None] < size
     if mask is not None:
@@ -216,7 +285,7 @@ def all_distances(query, mask, rows, size, centre, low, k: int):
 
 def select_all(query, mask, rows, size, centre, low, k: int):
     """The k nearest of all rows, selected on the device."""
-    (distances,) = all_distances(query, mask, rows, size, centre, low, k)
+    (distances,) = all_distances(query, mask, rows, size, centre, low)
     nearest, row = lax.top_k(-distances, k)
     return -nearest, jnp.where(jnp.isinf(nearest), -1, row)
 
@@ -244,8 +313,10 @@ def _select_on_host(distances, k):
 
 CORES = os.cpu_count() or 1
 _HOST = ThreadPoolExecutor(CORES)  # NumPy lets other threads run while it works
-_BOUNDED = Compiled(bounded, ("k",))
-_EXACT = Compiled(partial(bounded, exact=True), ("k",))
-_PROVEN = Compiled(proven, ("k",))
-_ALL = Compiled(all_distances, ("k",))
+_BOUNDED = Compiled(bounded, ("k", "group"))
+_EXACT = Compiled(partial(bounded, exact=True), ("k", "group"))
+_PROVEN = Compiled(proven, ("k", "group"))
+_MINIMA = Compiled(minima_by_query, ("group",))
+_AMONG = Compiled(among, ("k", "group"))
+_ALL = Compiled(all_distances, ())
 _SELECT = Compiled(select_all, ("k",))

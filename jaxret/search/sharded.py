@@ -180,10 +180,7 @@ def _per_query(gallery, k, mask):
     if mask is not None and len(mask) > 1:
         per_query += 4 * mask.shape[1] + rows // 4
     if isinstance(gallery.shares, vectors.Vectors):
-        if k * euclidean.LARGE > rows:
-            return per_query + 12 * rows
-        group = 32 if k <= euclidean.MANY else 8
-        return per_query + 2**15 + 8 * rows // group + 8 * k * group * (width + 4)
+        return per_query + euclidean.bytes_of_query(rows, width, k)
     if k <= hamming.FEW:
         return per_query + rows // 16 + 256 * k * width
     return per_query + (rows + k * (64 + 4 * width) if k * hamming.LARGE <= rows else 16 * rows)
