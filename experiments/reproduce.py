@@ -16,9 +16,9 @@ from pathlib import Path
 
 import harness
 from harness import flag
-from table import Table, chart, markdown, run_tables
+from table import COLUMNS, Table, chart, markdown, run_tables
 
-PAPERS = ("torres2018", "sahu", "gamal")  # folders with a tables.py
+PAPERS = ("torres2018", "sahu", "gamal", "jimenez2017")  # folders with a tables.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +27,15 @@ class ReproduceConfig:
 
     table: str = flag("", "paper:table, such as torres2018:4.2, several between commas, or a paper "
                       "alone for all of its tables; --list names them")  # fmt: skip
-    list: bool = flag(False, "name every table and stop")
+    list: bool = flag(False, "name every table and stop; with --table, those and their rows")
     rows: str = flag("", "run only the rows whose names match this regular expression")
+    column: str = flag("", "run only this column of each row; none: both",
+                       ("", *COLUMNS))  # fmt: skip
     gather: bool = flag(False, "run nothing: write the tables of the runs that are kept")
     workdir: str = flag("", "where table.json and table.md go; required")
     dataset: str = flag("", "the data set; none: the one that each table was published of")
-    protocol: str = flag("test", "test, or validation (for making choices)")
+    protocol: str = flag("", "test, validation (for making choices) or another that --protocol of "
+                         "the scripts names; none: what each table was published of")  # fmt: skip
     data_dir: str = flag("", "where the raw files of the data sets lie [JAXRET_DATA_DIR]")
     seeds: int = flag(3, "runs of each row")
     together: int = flag(0, "runs that train side by side in one vmapped program, at most; 0: one "
@@ -41,10 +44,10 @@ class ReproduceConfig:
 
     def check(self) -> None:
         """See harness.Config."""
-        if self.list:
+        if self.list and not self.table:
             return
         self.chosen()
-        if not self.workdir:
+        if not self.workdir and not self.list:
             raise ValueError("--workdir is required: a folder for the table")
         harness.at_least(self, "seeds", 1)
         harness.at_least(self, "together", 0)
@@ -82,27 +85,30 @@ def tables() -> dict[str, Table]:
 def main(config: ReproduceConfig) -> None:
     """List, or run tables."""
     if config.list:
-        for name, table in tables().items():
+        for name, table in (config.chosen() if config.table else tables()).items():
             print(f"{name:16} {table.title}, {len(table.rows)} rows")
+            rows = [row.name for row in table.rows if re.search(config.rows, row.name)]
+            print("".join(f"    {row}\n" for row in rows if config.table), end="")
         return
     import jax
 
-    names = ("workdir", "protocol", "data_dir")
+    names = ("workdir", "data_dir")
     shared = {name: getattr(config, name) for name in names}
     if config.epochs:
         shared["epochs"] = config.epochs
     together = config.together or (1 if jax.default_backend() == "cpu" else 8)
 
     def base(table: Table) -> harness.Config:
-        dataset = config.dataset or table.dataset
-        return importlib.import_module(table.script).CONFIG(**shared, dataset=dataset)
+        name = {n: getattr(config, n) or getattr(table, n) for n in ("dataset", "protocol")}
+        return importlib.import_module(table.script).CONFIG(**shared, **name)
 
     chosen = config.chosen()
     matching = (lambda name: False) if config.gather else re.compile(config.rows).search
-    of_dataset: dict[str, dict[str, Table]] = {}
+    of_images: dict[tuple[str, str], dict[str, Table]] = {}
     for name, table in chosen.items():
-        of_dataset.setdefault(base(table).dataset, {})[name] = table
-    results = (run_tables(t, base, config.seeds, together, matching) for t in of_dataset.values())
+        images = base(table).dataset, base(table).protocol
+        of_images.setdefault(images, {})[name] = table
+    results = (run_tables(t, base, config.seeds, together, matching) for t in of_images.values())
     for name, result in itertools.chain.from_iterable(results):
         folder = Path(config.workdir)
         if len(chosen) > 1:

@@ -19,7 +19,7 @@ class Row(NamedTuple):
     """One row: what was published, and the settings that differ from the script's defaults.
 
     A row of a paper has settings as published; one of a question that the paper left open has
-    only ours.
+    only ours; one that the paper compares itself with has none, and is never run.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     axis: str = ""  # what the chart's x is; no chart without it
     dataset: str = "mnist"  # what was published is of this one
+    protocol: str = "test"  # and of these queries and gallery
     script: str = "train_vae"
     metric: str = "map@{eval_k}/retrieved"
     lower: bool = False  # whether less of it is better
@@ -57,14 +58,15 @@ def run_tables(
     seeds: int,
     together: int,
     chosen: Callable[[str], Any] = lambda name: True,
+    columns: tuple[str, ...] = COLUMNS,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run the rows that the work folder does not hold yet, and gather each table.
 
     base gives a table's settings that all its rows share. Runs that differ only in seeds and
     scalars train side by side, up to so many together in one vmapped program; rows of any of the
     tables whose training is the same share it. Each run's scores are kept in workdir/rows, so what
-    was stopped goes on where it was. Rows that are not chosen by name are not run; what was kept
-    of them is shown.
+    was stopped goes on where it was. Rows that are not chosen by name, and columns that are not
+    asked for, are not run; what was kept of them is shown.
     """
     jobs = {
         name: {
@@ -79,8 +81,8 @@ def run_tables(
     }
     wanted: dict[str, list[harness.Config]] = {}
     for name, table in tables.items():
-        for (row, _), configs in jobs[name].items():
-            if chosen(row):
+        for (row, column), configs in jobs[name].items():
+            if chosen(row) and column in columns:
                 wanted.setdefault(table.script, []).extend(configs)
     protocol, overlap = harness.load_data(base(next(iter(tables.values()))))
     for script, configs in wanted.items():
@@ -89,7 +91,7 @@ def run_tables(
             for config, result in importlib.import_module(script).run_rows(
                 group, protocol, overlap, together
             ):
-                _keep(config, result)
+                keep(config, result)
 
     for name, table in tables.items():
         runs = {
@@ -99,7 +101,8 @@ def run_tables(
         yield name, _gathered(table, name, base(table), runs, protocol.name)
 
 
-def _keep(config: harness.Config, result: Mapping[str, Any]) -> None:
+def keep(config: harness.Config, result: Mapping[str, Any]) -> None:
+    """Put a run's metrics, its seconds and how many trained together where a table finds them."""
     path = kept_at(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"config": config.identity(), **result, "environment": harness.environment()}
@@ -148,14 +151,16 @@ def chart(table: Table, result: Mapping[str, Any]) -> Any:
     """A figure of a table's scores against its axis: published, as published and ours."""
     from jaxret import viz
 
-    curves: dict[str, list[tuple[float, float, float]]] = {}
+    curves: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for row, scores in zip(table.rows, result["rows"], strict=True):
         for column in ("published", *COLUMNS):
             value = scores[column]
             x = scores["beside"].get(column, {}).get(table.axis) if table.beside else row.x
             if value is not None and x is not None:
                 mean, sd = (value, 0.0) if column == "published" else (value["mean"], value["sd"])
-                name = row.series or column.replace("_", " ")
+                # A series whose rows have one score each, or lie anywhere on the axis, is a curve.
+                alone = row.series and (row.published is None or table.axis in table.beside)
+                name = row.series, "" if alone else column.replace("_", " ")
                 curves.setdefault(name, []).append((float(x), mean, sd or 0.0))
     metric = table.metric.format(eval_k="K")
     return viz.score_curves(curves, table.axis, metric, table.title)
@@ -164,9 +169,10 @@ def chart(table: Table, result: Mapping[str, Any]) -> Any:
 def markdown(table: Mapping[str, Any]) -> str:
     """table.json for people; beside its metric, others as published and ours, with a comma."""
     beside, form = table.get("beside", []), ".4g" if table.get("lower") else ".4f"
+    spent = f"{table['seconds']:.0f} s on {table['device']}, {_side_by_side(table['together'])}"
     lines = [
         f"**{table['table']}**: {table['title']}. {table['metric']}; {table['protocol']}; "
-        f"{table['seconds']:.0f} s on {table['device']}, {_side_by_side(table['together'])}.",
+        f"{spent if table['device'] else 'not run'}.",
         "",
         "| " + " | ".join(["row", "published", "as published", "ours", "how", *beside]) + " |",
         "|---" * (5 + len(beside)) + "|",

@@ -14,6 +14,7 @@ import report
 import table
 from harness import flag
 
+VIEWS = ("shift", "degrees", "zoom")
 # Distances beyond the latents' own: which compare whole posteriors, and which latents have them.
 POSTERIOR = ("mahalanobis", "symmetric_kl", "expected_hamming")
 OF_LATENTS = {
@@ -49,6 +50,7 @@ class VaeConfig(harness.Config):
         "probabilities, by Euclidean distance", ("one_hot", "probabilities"),
     )  # fmt: skip
     beta: float = flag(1.0, "weight of the KL divergence; 1 is the evidence lower bound")
+    beta_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
     learning_rate_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
     shift: float = flag(0.0, "the encoder is trained on images moved by up to so many pixels,")
     degrees: float = flag(0.0, "turned by up to so many degrees,")
@@ -76,9 +78,11 @@ class VaeConfig(harness.Config):
             raise ValueError(f"--beta must be at least 0, got {self.beta}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"--temperature must be above 0, got {self.temperature}")
-        for name in ("temperature_end", "learning_rate_end", "shift", "degrees", "zoom"):
+        for name in ("beta_end", "temperature_end", "learning_rate_end", *VIEWS):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}")
+        if self.beta_end and not self.beta:
+            raise ValueError("--beta_end needs --beta above 0, got 0")
         if self.quantise_levels not in (0, 2, 4, 8, 16, 32):
             raise ValueError(
                 f"--quantise_levels must be 0, 2, 4, 8, 16 or 32, got {self.quantise_levels}"
@@ -98,7 +102,8 @@ class VaeConfig(harness.Config):
 
     def hyper(self) -> dict[str, float]:
         """The scalars of training, which a sweep may vary."""
-        return {
+        falling = {"beta_end": self.beta_end} if self.beta_end else {}
+        return falling | {
             "learning_rate": self.learning_rate,
             "learning_rate_end": self.learning_rate_end or self.learning_rate,
             "beta": self.beta,
@@ -114,7 +119,7 @@ def build(config: VaeConfig, image_shape: tuple[int, int, int]):
     latent = hashers.LATENTS[config.latent](config)
     hidden = harness.positive_integers("hidden", config.hidden)
     model = models.dense_autoencoder(image_shape, latent.head_size, hidden)
-    changes = {name: getattr(config, name) for name in ("shift", "degrees", "zoom")}
+    changes = {name: getattr(config, name) for name in VIEWS}
     view = functools.partial(augment.affine, **changes) if any(changes.values()) else None
     vae = hashers.make_vae(model, latent, image_shape, config.likelihood, view=view)
     return vae, config.distance or latent.distance
