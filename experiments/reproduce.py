@@ -94,8 +94,7 @@ def main(config: ReproduceConfig) -> None:
 
     names = ("workdir", "data_dir")
     shared = {name: getattr(config, name) for name in names}
-    if config.epochs:
-        shared["epochs"] = config.epochs
+    over = {"epochs": config.epochs} if config.epochs else {}
     together = config.together or (1 if jax.default_backend() == "cpu" else 8)
 
     def base(table: Table) -> harness.Config:

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import harness
@@ -59,19 +60,21 @@ def run_tables(
     together: int,
     chosen: Callable[[str], Any] = lambda name: True,
     columns: tuple[str, ...] = COLUMNS,
+    over: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run the rows that the work folder does not hold yet, and gather each table.
 
-    base gives a table's settings that all its rows share. Runs that differ only in seeds and
-    scalars train side by side, up to so many together in one vmapped program; rows of any of the
-    tables whose training is the same share it. Each run's scores are kept in workdir/rows, so what
-    was stopped goes on where it was. Rows that are not chosen by name, and columns that are not
-    asked for, are not run; what was kept of them is shown.
+    base gives the settings that all of a table's rows share, over what wins over a row's own. Runs
+    that differ only in seeds and scalars train side by side, up to so many together in one vmapped
+    program; rows of any of the tables whose training is the same share it. Each run's scores are
+    kept in workdir/rows, so what was stopped goes on where it was. Rows that are not chosen by
+    name, and columns that are not asked for, are not run; what was kept of them is shown.
     """
     jobs = {
         name: {
             (row.name, column): [
-                dataclasses.replace(base(table), **settings, seed=seed) for seed in range(seeds)
+                dataclasses.replace(base(table), **(settings | over), seed=seed)
+                for seed in range(seeds)
             ]
             for row in table.rows
             for column, settings in zip(COLUMNS, (row.settings, row.ours), strict=True)
@@ -152,8 +155,8 @@ def chart(table: Table, result: Mapping[str, Any]) -> Any:
     from jaxret import viz
 
     curves: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
-    for row, scores in zip(table.rows, result["rows"], strict=True):
-        for column in ("published", *COLUMNS):
+    for column in ("published", *COLUMNS):
+        for row, scores in zip(table.rows, result["rows"], strict=True):
             value = scores[column]
             x = scores["beside"].get(column, {}).get(table.axis) if table.beside else row.x
             if value is not None and x is not None:
