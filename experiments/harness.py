@@ -36,8 +36,10 @@ class Config:
         "images with one sub-folder per class)"
     )  # fmt: skip
     protocol: str = flag(
-        "test", "which images train, are searched and are queries: test (the official split), or "
-        "validation (queries held out of the training images, for making choices)"
+        "test", "which images train, are searched and are queries: test (the official split), "
+        "validation (queries held out of the training images, for making choices), or one of the "
+        "literature's: cifar10-full@1000, cifar10-full@all, cifar10-59k@all, cifar10-54k@all, "
+        "cifar100-full@1000; metrics.json says of these by which score they are known"
     )  # fmt: skip
     data_dir: str = flag("", "where the raw files of the data sets lie [JAXRET_DATA_DIR]")
     image_size: int = flag(32, "side in pixels of images read from a folder")
@@ -334,10 +336,11 @@ def train(
     images: Any,
     config: Config,
     scan: bool = True,
+    mesh: Any = None,
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Train in a work folder: resume, show progress, log, save. Gives the last state and the log.
 
-    images is an ImageSet; scan is train.fit's.
+    images is an ImageSet; scan and mesh are train.fit's.
     """
     import jax
 
@@ -385,6 +388,7 @@ def train(
             epochs=config.epochs,
             batch_size=config.batch_size,
             scan=scan,
+            mesh=mesh,
             on_epoch=on_epoch,
         )
     finally:

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 
 def affine(
@@ -52,3 +52,48 @@ def _between_pixels(
     upper = pixels(0) * (1 - beside) + pixels(1) * beside
     lower = pixels(w + 2) * (1 - beside) + pixels(w + 3) * beside
     return (upper * (1 - below) + lower * below).reshape(n, h, w, c)
+
+
+def mirror_and_crop(
+    key: PRNGKeyArray, x: Float[Array, "n h w c"], *, pad: int = 4, mirror: bool = True
+) -> Float[Array, "n h w c"]:
+    """Each image mirrored or not, then cut out of a frame of zeros of its own place (He 2016).
+
+    The frame is pad pixels wide on every side, so an image moves by whole pixels, -pad to pad.
+    """
+    n, h, w, _ = x.shape
+    mirror_key, place_key = jax.random.split(key)
+    down, right = jax.random.randint(place_key, (2, n, 1), -pad, pad + 1)
+    row, column = (jnp.arange(size).reshape(1, -1) for size in (h, w))
+    if mirror:
+        turned = jax.random.bernoulli(mirror_key, shape=(n, 1))
+        column = jnp.where(turned, w - 1 - column, column)
+    return _rows_and_columns(x, row + down, column + right)
+
+
+def _rows_and_columns(
+    x: Float[Array, "n h w c"], row: Int[Array, "n h"], column: Int[Array, "n w"]
+) -> Float[Array, "n h w c"]:
+    """Rows and then columns of each image, 0 where it has none: two gathers of whole lines."""
+    h, w = x.shape[1:3]
+    inside = ((row >= 0) & (row < h))[:, :, None] & ((column >= 0) & (column < w))[:, None]
+    x = jnp.take_along_axis(x, jnp.clip(row, 0, h - 1)[:, :, None, None], axis=1)
+    x = jnp.take_along_axis(x, jnp.clip(column, 0, w - 1)[:, None, :, None], axis=2)
+    return jnp.where(inside[..., None], x, 0.0)
+
+
+def cutout(key: PRNGKeyArray, x: Float[Array, "n h w c"], *, size: int) -> Float[Array, "n h w c"]:
+    """A square of each image becomes 0, its centre anywhere in the image (DeVries 2017)."""
+    n, h, w, _ = x.shape
+    down, right = (
+        jax.random.randint(one, (n, 1), 0, side)
+        for one, side in zip(jax.random.split(key), (h, w), strict=True)
+    )
+
+    def within(side, centre):
+        first = centre - size // 2
+        place = jnp.arange(side).reshape(1, -1)
+        return (place >= first) & (place < first + size)
+
+    hole = within(h, down)[:, :, None] & within(w, right)[:, None]
+    return jnp.where(hole[..., None], 0.0, x)

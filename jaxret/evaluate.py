@@ -60,13 +60,18 @@ def evaluate(
 
 
 def describe(protocol, overlap: int) -> dict[str, str | int]:
-    """What a score must be read with: the protocol's name, its sizes, its overlap."""
+    """What a score must be read with: the protocol's name, its sizes, its overlap.
+
+    A protocol of the literature also has the score it is known by, and a digest of its split.
+    """
+    known = {name: getattr(protocol, name, "") for name in ("metric", "split")}
     return {
         "name": protocol.name,
         "train": len(protocol.train.images),
         "gallery": len(protocol.gallery.images),
         "query": len(protocol.query.images),
         "overlap": overlap,
+        **{name: value for name, value in known.items() if value},
     }
 
 

@@ -1,8 +1,12 @@
-"""Losses: one value per example, in nats where they are likelihoods or divergences."""
+"""Losses: one value per example, in nats where they are likelihoods or divergences.
+
+Those of pairs, or of a whole batch, give one value.
+"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 
 def bernoulli_nll(
@@ -60,3 +64,76 @@ def categorical_kl(logits: Float[Array, "n g c"]) -> Float[Array, " n"]:
     log_p = jax.nn.log_softmax(logits)
     kl = jnp.exp(log_p) * (log_p + jnp.log(float(logits.shape[-1])))
     return jnp.sum(kl, axis=(1, 2))
+
+
+# Codes below hold numbers from -1 to 1, or real ones that are to go there; a bit is their sign.
+# Each loss is a mean over the bits, so that its weight means the same for any code length.
+
+
+def softmax_cross_entropy(
+    logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: Float[Array, ""] | float = 0.0
+) -> Float[Array, " n"]:
+    """Cross-entropy from the labels to the softmax of logits, in nats.
+
+    With smoothing, from (1 - smoothing) one_hot(label) + smoothing / k (Szegedy 2016, section 7).
+    """
+    log_p = jax.nn.log_softmax(logits)
+    right = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    return -(1 - smoothing) * right - smoothing * jnp.mean(log_p, axis=1)
+
+
+def quantisation(codes: Float[Array, "n b"]) -> Float[Array, " n"]:
+    """Log cosh(|u| - 1): how far a code is from its signs, smoothly (Zhu 2016, DHN)."""
+    distance = jnp.abs(codes) - 1
+    # log cosh x = log(e^x + e^-x) - log 2, which cannot overflow.
+    return jnp.mean(jnp.logaddexp(distance, -distance) - jnp.log(2.0), axis=1)
+
+
+def cubic_quantisation(codes: Float[Array, "n b"]) -> Float[Array, " n"]:
+    """|z - sign z|^3: the penalty that goes with a sign passing its gradient (Su 2018)."""
+    return jnp.mean(jnp.abs(jnp.abs(codes) - 1) ** 3, axis=1)
+
+
+def bit_balance(codes: Float[Array, "n b"]) -> Float[Array, ""]:
+    """The square of each bit's mean over the batch: 0 where it is 1 for half of the images."""
+    return jnp.mean(jnp.mean(codes, axis=0) ** 2)
+
+
+def pairwise_likelihood(codes: Float[Array, "n b"], labels: Int[Array, " n"]) -> Float[Array, ""]:
+    """Negative log-likelihood of which pairs of a batch share their label (Zhu 2016, DHN).
+
+    p(alike) = sigmoid(<u, v> / 2), in nats, mean over the pairs of two different images.
+    """
+    n = len(codes)
+    logits = jnp.dot(codes, codes.T) / 2
+    alike = (labels[:, None] == labels[None]).astype(codes.dtype)
+    nll = jax.nn.softplus(logits) - alike * logits
+    return (jnp.sum(nll) - jnp.trace(nll)) / (n * (n - 1))
+
+
+def central_similarity(
+    logits: Float[Array, "n b"], centres: Float[Array, "n b"]
+) -> Float[Array, " n"]:
+    """Cross-entropy from the bits of each image's centre to sigmoid(logits): Yuan 2020 (CSQ).
+
+    centres are -1 and 1: those of `hash_centres`, taken by label.
+    """
+    return bernoulli_nll(logits, (centres + 1) / 2) / logits.shape[1]
+
+
+def hash_centres(num_classes: int, bits: int, seed: int = 0) -> Float[np.ndarray, "k b"]:
+    """A code of -1 and 1 for each class, far from those of the others (Yuan 2020, algorithm 1).
+
+    Rows of a Hadamard matrix, and after them their negatives, where bits is a power of two and
+    they suffice: any two differ in at least half of the bits. Else random codes of as many ones as
+    minus ones, those of 100 draws whose two closest lie farthest apart.
+    """
+    if bits & (bits - 1) == 0 and num_classes <= 2 * bits:
+        hadamard = np.ones((1, 1), np.float32)
+        while len(hadamard) < bits:
+            hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
+        return np.concatenate([hadamard, -hadamard])[:num_classes]
+    random = np.random.RandomState(seed)  # a stream that is frozen for good
+    half = np.where(np.arange(bits) < bits // 2, -1, 1).astype(np.float32)
+    draws = [np.stack([random.permutation(half) for _ in range(num_classes)]) for _ in range(100)]
+    return min(draws, key=lambda centres: np.max(centres @ centres.T - bits * np.eye(num_classes)))

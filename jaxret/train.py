@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8
 
 PyTree = Any
@@ -21,7 +22,8 @@ PyTree = Any
 # means over the batch, hyper a dictionary of scalars that a sweep may vary.
 Loss = Callable[..., tuple[Float[Array, ""], tuple[PyTree, dict[str, Float[Array, ""]]]]]
 # Scalars; in a sweep, one value per run. Where there is an x_end, x goes from its value to that one
-# over the run, by the same factor at each step.
+# over the run, by the same factor at each step. `fit` adds steps, how many the run has, and each
+# step adds step, how many are done, so that an optimizer may follow a schedule.
 Hyper = dict[str, Float[Array, "..."] | float]
 
 
@@ -73,7 +75,7 @@ def make_trainer(
     def start(key, hyper):
         init_key, run_key = jax.random.split(key)
         params, model_state = init(init_key)
-        opt_state = optimizer(hyper).init(params)
+        opt_state = optimizer(hyper | {"step": 0.0, "steps": 1.0}).init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, run_key)
 
     def step(state, hyper, images, labels):
@@ -90,11 +92,12 @@ def make_trainer(
 
 
 def _annealed(hyper: Hyper, step: Int[Array, ""]) -> Hyper:
-    """The scalars at a step. `fit` adds how many steps a run has."""
+    """The scalars at a step."""
+    hyper = hyper | {"step": step.astype(jnp.float32)}
 
     def now(name):
         start, end = hyper[name], hyper[f"{name}_end"]
-        return start * (end / start) ** (step / hyper["steps"])
+        return start * (end / start) ** (hyper["step"] / hyper["steps"])
 
     return hyper | {name: now(name) for name in hyper if f"{name}_end" in hyper}
 
@@ -174,27 +177,33 @@ def fit(
     epochs: int,
     batch_size: int,
     scan: bool = True,
+    mesh: Mesh | None = None,
     on_epoch: Callable[[TrainState, EpochInfo], None] = lambda state, info: None,
 ) -> TrainState:
     """Train until the state has seen this many epochs, those before a resume included.
 
     A state with a leading axis on every leaf (from sweep_init) trains as many runs at once, and
-    hyper's scalars then have that axis too. on_epoch hears of each epoch: it logs, draws progress
-    and saves. Raises TrainingError, with the step, at the first loss that is not finite.
+    hyper's scalars then have that axis too. With a mesh of one axis each batch is split over its
+    devices; the state and the images are on every one. on_epoch hears of each epoch: it logs, draws
+    progress and saves. Raises TrainingError, with the step, at the first loss that is not finite.
     """
     num_images = len(images)
     steps = steps_per_epoch(num_images, batch_size)
     runs = state.step.shape
     if runs and not scan:
         raise ValueError("a sweep trains by scan; pass scan=True")
+    step = trainer.step if mesh is None else _split_over(mesh, trainer.step, batch_size)
     if scan:
-        run_epoch = make_epoch(trainer.step, num_images, batch_size)
+        run_epoch = make_epoch(step, num_images, batch_size)
         run_epoch = jax.jit(jax.vmap(run_epoch, (0, 0, None, None)) if runs else run_epoch)
     else:
-        run_epoch = make_epoch_loop(trainer.step, num_images, batch_size)
+        run_epoch = make_epoch_loop(step, num_images, batch_size)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
     hyper["steps"] = jnp.full(runs, epochs * steps, jnp.float32)
+    if mesh is not None:
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        state, hyper, images, labels = jax.device_put((state, hyper, images, labels), everywhere)
     waiting = time.perf_counter()
     if scan:  # compiled ahead, so that the first epoch's rate is a rate of training
         run_epoch = run_epoch.lower(state, hyper, images, labels).compile()
@@ -211,6 +220,22 @@ def fit(
         on_epoch(state, EpochInfo(epoch, epoch * steps, means, rate, now - waiting))
         waiting = time.perf_counter()
     return state
+
+
+def _split_over(mesh: Mesh, step: Callable, batch_size: int) -> Callable:
+    """A step that computes each device's share of the batch there.
+
+    What is a mean over the batch, statistics included, stays a mean over the whole batch.
+    """
+    (axis,) = mesh.axis_names
+    if batch_size % mesh.size:
+        raise ValueError(f"batch_size must be a multiple of {mesh.size} devices, got {batch_size}")
+
+    def split(state, hyper, images, labels):
+        shares = NamedSharding(mesh, PartitionSpec(axis))
+        return step(state, hyper, *lax.with_sharding_constraint((images, labels), shares))
+
+    return split
 
 
 def _check_finite(terms: dict[str, np.ndarray], steps_before: int) -> None:

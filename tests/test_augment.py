@@ -66,3 +66,39 @@ def test_each_image_has_a_view_of_its_own_that_its_key_decides():
     assert len({bytes(np.asarray(image).tobytes()) for image in view}) == len(X)
     np.testing.assert_array_equal(view, augment.affine(KEY, same, **options))
     assert not np.array_equal(view, augment.affine(jax.random.key(2), same, **options))
+
+
+def test_a_view_is_one_of_the_crops_of_the_image_or_its_mirror_image():
+    view = np.asarray(augment.mirror_and_crop(KEY, X, pad=2))
+    for image, seen in zip(np.asarray(X), view, strict=True):
+        crops = [
+            np.pad(side, ((2, 2), (2, 2), (0, 0)))[down : down + 12, right : right + 9]
+            for side in (image, image[:, ::-1])
+            for down in range(5)
+            for right in range(5)
+        ]
+        assert sum(np.array_equal(seen, crop) for crop in crops) == 1
+
+
+def test_all_moves_and_both_sides_are_as_likely():
+    dots = np.zeros((4000, 5, 6, 1), np.float32)
+    dots[:, 2, 1] = 1  # left of the middle, so that its side is seen
+    view = np.asarray(augment.mirror_and_crop(KEY, jnp.asarray(dots), pad=1))
+    share = view[..., 0].mean(axis=0)
+    np.testing.assert_allclose(share[1:4].sum(axis=1), 1 / 3, atol=0.03)
+    np.testing.assert_allclose(share.sum(axis=0), 1 / 6, atol=0.03)  # 0, 1, 2 and 3, 4, 5
+    np.testing.assert_allclose(share.sum(), 1, rtol=1e-5)
+
+
+def test_nothing_asked_changes_nothing():
+    np.testing.assert_array_equal(augment.mirror_and_crop(KEY, X, pad=0, mirror=False), X)
+    np.testing.assert_array_equal(augment.cutout(KEY, X, size=0), X)
+
+
+def test_a_hole_is_a_square_wherever_its_centre_is():
+    view = np.asarray(augment.cutout(KEY, jnp.ones((300, 9, 7, 1)), size=3))[..., 0]
+    holes = 9 * 7 - view.sum(axis=(1, 2))
+    assert set(holes) == {4, 6, 9}  # in a corner, at a border, inside
+    assert (view.mean(axis=0) < 1).all()  # somewhere in every pixel
+    whole = view[holes == 9] == 0
+    assert set(whole.any(axis=2).sum(axis=1)) == set(whole.any(axis=1).sum(axis=1)) == {3}

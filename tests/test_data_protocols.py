@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxret import data
+from jaxret.data.splits import digest_of_rows
 
 real_data = pytest.mark.skipif(
     "JAXRET_DATA_DIR" not in os.environ, reason="JAXRET_DATA_DIR names no folder of real data"
@@ -139,3 +140,72 @@ def test_mnist_is_validated_on_its_last_ten_thousand_training_images():
     assert np.array_equal(protocol.gallery.labels, train.labels[:50_000])
     assert np.array_equal(protocol.train.images, train.images[:50_000])
     assert data.shared_images(protocol.gallery, protocol.query) == protocol.known_overlap
+
+
+def drawn(num_train=50_000):
+    """Labels as CIFAR-10 has them, and each benchmark's rows."""
+    labels = np.random.default_rng(0).permutation(np.arange(60_000) % 10).astype(np.int32)
+    return labels, {name: b.divide(labels, num_train) for name, b in data.BENCHMARKS.items()}
+
+
+def test_benchmarks_divide_as_the_literature_says():
+    labels, rows = drawn()
+    sizes = {name: tuple(len(part) for part in parts) for name, parts in rows.items()}
+    assert sizes == {
+        "cifar10-full@1000": (50_000, 50_000, 10_000),
+        "cifar10-full@all": (50_000, 50_000, 10_000),
+        "cifar10-59k@all": (5_000, 59_000, 1_000),
+        "cifar10-54k@all": (5_000, 54_000, 1_000),
+        "cifar100-full@1000": (50_000, 50_000, 10_000),
+    }
+    for name in ("cifar10-59k@all", "cifar10-54k@all"):
+        train, gallery, query = rows[name]
+        assert set(np.bincount(labels[train])) == {500}
+        assert set(np.bincount(labels[query])) == {100}
+        assert not set(query) & (set(gallery) | set(train))
+        everything = set(query) | set(gallery) | set(train)
+        assert everything == set(range(60_000))
+    assert set(rows["cifar10-59k@all"][0]) < set(rows["cifar10-59k@all"][1])
+    assert not set(rows["cifar10-54k@all"][0]) & set(rows["cifar10-54k@all"][1])
+    for a, b in zip(rows["cifar10-59k@all"], rows["cifar10-54k@all"], strict=True):
+        assert len(np.intersect1d(a, b)) == min(len(a), len(b))
+
+
+def test_a_digest_tells_one_split_from_another():
+    rows = np.arange(6, dtype=np.int32)
+    digests = {
+        digest_of_rows(rows[:2], rows[2:]),
+        digest_of_rows(rows[:3], rows[3:]),
+        digest_of_rows(rows[2:], rows[:2]),
+        digest_of_rows(rows[[1, 0]], rows[2:]),
+    }
+    assert len(digests) == 4
+    assert digest_of_rows(rows[:2], rows[2:]) in digests
+
+
+def test_rows_are_drawn_alike_on_every_machine():
+    # Seen with the first version of the rule: a published split must mean the same later.
+    _, rows = drawn()
+    assert digest_of_rows(*rows["cifar10-54k@all"]) == "9f74b02bc11ccfd0"
+
+
+@pytest.mark.parametrize("name", data.BENCHMARKS)
+def test_a_benchmark_is_of_one_data_set(name):
+    with pytest.raises(data.DataError, match=f"{name} is a protocol of cifar100?, not of digits"):
+        data.load_protocol(name, "digits")
+
+
+@real_data
+@pytest.mark.parametrize("name", ["cifar10-full@1000", "cifar10-54k@all"])
+def test_a_benchmark_says_its_score_and_its_split(name):
+    protocol = data.load_protocol(name, "cifar10")
+    assert protocol.name == name
+    assert protocol.metric == data.BENCHMARKS[name].metric
+    assert protocol.known_overlap == data.shared_images(protocol.gallery, protocol.query)
+    assert (
+        protocol.split
+        == {
+            "cifar10-full@1000": "1e1e6657469775c0",
+            "cifar10-54k@all": "b81695167e3fcedd",
+        }[name]
+    )

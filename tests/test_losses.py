@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from jaxret import losses
@@ -72,3 +73,71 @@ def test_a_certain_bit_costs_log_two_and_a_certain_class_log_c():
     np.testing.assert_allclose(losses.bernoulli_kl(jnp.full((1, 4), 80.0)), [4 * np.log(2)], 1e-5)
     certain = jnp.asarray([[[90.0, 0.0, 0.0, 0.0, 0.0]]])
     np.testing.assert_allclose(losses.categorical_kl(certain), [np.log(5)], rtol=1e-5)
+
+
+def test_smoothing_mixes_the_cross_entropies_of_the_label_and_of_all_classes():
+    logits = jnp.asarray(np.random.default_rng(5).normal(size=(6, 4)), jnp.float32)
+    labels = jnp.asarray([0, 1, 2, 3, 0, 1])
+    of_label = [
+        losses.softmax_cross_entropy(logits, jnp.full(6, label)) for label in range(4)
+    ]  # fmt: skip
+    right = losses.softmax_cross_entropy(logits, labels)
+    np.testing.assert_allclose(right, np.stack(of_label, 1)[np.arange(6), labels], rtol=1e-6)
+    smoothed = losses.softmax_cross_entropy(logits, labels, 0.1)
+    np.testing.assert_allclose(smoothed, 0.9 * right + 0.1 * np.mean(of_label, axis=0), rtol=1e-5)
+
+
+def test_equal_logits_cost_the_logarithm_of_the_number_of_classes():
+    cost = losses.softmax_cross_entropy(jnp.zeros((2, 10)), jnp.asarray([3, 7]), 0.3)
+    np.testing.assert_allclose(cost, np.log(10), rtol=1e-6)
+
+
+def test_a_code_of_signs_needs_no_quantisation_and_one_of_zeros_the_most():
+    signs, zeros = jnp.asarray([[1.0, -1.0, 1.0]]), jnp.zeros((1, 3))
+    for loss, most in ((losses.quantisation, np.log(np.cosh(1))), (losses.cubic_quantisation, 1)):
+        np.testing.assert_allclose(loss(signs), [0], atol=1e-6)
+        np.testing.assert_allclose(loss(zeros), [most], rtol=1e-6)
+        assert 0 < float(loss(0.5 * signs)[0]) < most
+        assert np.isfinite(loss(1e4 * signs)).all()
+
+
+def test_bits_that_split_the_batch_are_balanced():
+    assert float(losses.bit_balance(jnp.asarray([[1.0, -1.0], [-1.0, 1.0]]))) == 0
+    assert float(losses.bit_balance(jnp.asarray([[1.0, 1.0], [1.0, -1.0]]))) == 0.5
+
+
+def test_the_pairwise_likelihood_is_the_mean_over_pairs_of_different_images():
+    codes = np.random.default_rng(6).uniform(-1, 1, (5, 8)).astype(np.float32)
+    labels = np.asarray([0, 1, 0, 2, 1])
+    costs = []
+    for i in range(5):
+        for j in range(5):
+            if i != j:
+                alike = 1 / (1 + np.exp(-codes[i] @ codes[j] / 2))
+                costs.append(-np.log(alike if labels[i] == labels[j] else 1 - alike))
+    got = losses.pairwise_likelihood(jnp.asarray(codes), jnp.asarray(labels))
+    np.testing.assert_allclose(got, np.mean(costs), rtol=1e-5)
+
+
+def test_a_code_is_central_where_each_bit_is_surely_that_of_its_centre():
+    centre = jnp.asarray([[1.0, -1.0]])
+    np.testing.assert_allclose(losses.central_similarity(20 * centre, centre), [0], atol=1e-6)
+    np.testing.assert_allclose(losses.central_similarity(0 * centre, centre), [np.log(2)], 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "bits", "least"),
+    [(10, 16, 8), (10, 32, 16), (100, 128, 64), (100, 64, 32), (10, 48, 20), (10, 12, 4)],
+)
+def test_hash_centres_are_far_apart_and_balanced(num_classes, bits, least):
+    centres = losses.hash_centres(num_classes, bits)
+    assert centres.shape == (num_classes, bits)
+    assert set(np.unique(centres)) == {-1, 1}
+    distances = (bits - centres @ centres.T) / 2
+    assert distances[~np.eye(num_classes, dtype=bool)].min() >= least
+    np.testing.assert_array_equal(centres, losses.hash_centres(num_classes, bits))
+
+
+def test_hash_centres_of_a_power_of_two_differ_in_half_of_their_bits():
+    centres = losses.hash_centres(16, 16)
+    np.testing.assert_array_equal(centres @ centres.T, 16 * np.eye(16))

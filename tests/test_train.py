@@ -1,5 +1,9 @@
 """Training: what a step, an epoch and a sweep promise."""
 
+import os
+import subprocess
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -174,3 +178,71 @@ def test_a_scalar_whose_end_is_its_start_stays():
         return train.fit(TRAINER, state, hyper, IMAGES, LABELS, epochs=2, batch_size=10)
 
     assert_same(trained(), trained(learning_rate_end=HYPER["learning_rate"]))
+
+
+ON_EIGHT_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np, optax
+from jaxret import train
+
+def init(key):
+    return {"w": 0.1 * jax.random.normal(key, (9, 5))}, {"mean": jnp.zeros(9)}
+
+def loss(params, model_state, key, images, labels, hyper):
+    x = images.reshape(len(images), -1) / 255.0
+    mean = x.mean(axis=0)  # a statistic of the whole batch
+    logits = (x - mean) @ params["w"] + 0.01 * jax.random.normal(key, (len(x), 5))
+    value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return value, ({"mean": 0.9 * model_state["mean"] + 0.1 * mean}, {"loss": value})
+
+rng = np.random.default_rng(0)
+images, labels = rng.integers(0, 256, (64, 3, 3, 1)).astype(np.uint8), np.arange(64) % 5
+trainer = train.make_trainer(init, loss, lambda hyper: optax.sgd(hyper["learning_rate"], 0.9))
+hyper = {"learning_rate": 0.05}
+mesh = jax.make_mesh((8,), ("images",), axis_types=(jax.sharding.AxisType.Auto,))
+for scan in (True, False):
+    one, eight = (
+        train.fit(trainer, trainer.init(jax.random.key(0), hyper), hyper, images, labels,
+                  epochs=3, batch_size=16, scan=scan, mesh=mesh)
+        for mesh in (None, mesh)
+    )
+    assert len(eight.params["w"].sharding.device_set) == 8
+    for a, b in zip(jax.tree.leaves((one.params, one.model_state)),
+                    jax.tree.leaves((eight.params, eight.model_state)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+try:
+    train.fit(trainer, one, hyper, images, labels, epochs=4, batch_size=12, mesh=mesh)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_batch_split_over_eight_devices_trains_as_on_one():
+    flags = "--xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-c", ON_EIGHT_DEVICES],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "batch_size must be a multiple of 8 devices, got 12"
+
+
+def test_an_optimizer_hears_which_step_of_how_many_it_is():
+    heard = []
+
+    def optimizer(hyper):
+        share = hyper["step"] / hyper["steps"]
+        return optax.sgd(hyper["learning_rate"] * share)
+
+    def spy(params, model_state, key, images, labels, hyper):
+        value, (model_state, terms) = loss(params, model_state, key, images, labels, hyper)
+        return value, (model_state, terms | {"share": hyper["step"] / hyper["steps"]})
+
+    trainer = train.make_trainer(init, spy, optimizer)
+    train.fit(
+        trainer, trainer.init(jax.random.key(0), HYPER), HYPER, IMAGES, LABELS,
+        epochs=4, batch_size=50, on_epoch=lambda _, info: heard.append(float(info.terms["share"])),
+    )  # fmt: skip
+    np.testing.assert_allclose(heard, [0, 0.25, 0.5, 0.75])

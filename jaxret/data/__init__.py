@@ -3,6 +3,7 @@
 from jaxret.data.catalogue import DATASETS, load
 from jaxret.data.folder import SkippedImages
 from jaxret.data.protocols import (
+    BENCHMARKS,
     PROTOCOLS,
     Protocol,
     SharedImages,
@@ -12,6 +13,7 @@ from jaxret.data.protocols import (
 from jaxret.data.sets import DataError, ImageSet
 
 __all__ = [
+    "BENCHMARKS",
     "DATASETS",
     "PROTOCOLS",
     "DataError",

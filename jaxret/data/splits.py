@@ -18,6 +18,28 @@ def seeded_fifth(labels: Int32[np.ndarray, " n"], seed: int) -> Bool[np.ndarray,
     return chosen
 
 
+def drawn_by_class(
+    labels: Int32[np.ndarray, " n"], counts: Sequence[int], seed: int
+) -> list[Int32[np.ndarray, " _"]]:
+    """So many rows of each class for each count, and the others; drawn by a seed, ascending.
+
+    A class must have as many rows as the counts together.
+    """
+    order = np.random.RandomState(seed).permutation(len(labels)).astype(np.int32)
+    parts = [
+        np.split(order[labels[order] == label], np.cumsum(counts)) for label in np.unique(labels)
+    ]
+    return [np.sort(np.concatenate(part)) for part in zip(*parts, strict=True)]
+
+
+def digest_of_rows(*parts: Int32[np.ndarray, " _"]) -> str:
+    """Sixteen digits that tell whether two splits have the same rows in the same parts."""
+    digest = hashlib.sha256()
+    for rows in parts:
+        digest.update(np.concatenate([[len(rows)], rows]).astype("<i4").tobytes())
+    return digest.hexdigest()[:16]
+
+
 def hashed_fifth(names: Sequence[str], labels: Int32[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """About a fifth of each class: the names whose sha256 lies in the lowest fifth of its range.
 

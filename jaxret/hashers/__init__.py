@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 from jaxret import train
 from jaxret.models import dense_autoencoder
 
-from . import classic
+from . import classic, hashnet
 from .autoencoder import OPTIMIZERS, PlainAutoencoder, make_autoencoder, pixel_errors
+from .hashnet import DeepHash, make_hashnet, mean_image
 from .latents import LATENTS, Latent
 from .network import weights
 from .vae import VAE, make_vae, quantised, scale
@@ -82,11 +83,15 @@ __all__ = [
     "LATENTS",
     "OPTIMIZERS",
     "VAE",
+    "DeepHash",
     "Hasher",
     "Latent",
     "PlainAutoencoder",
+    "hashnet",
     "make_autoencoder",
+    "make_hashnet",
     "make_vae",
+    "mean_image",
     "pca_hasher",
     "pixel_errors",
     "pixels_hasher",

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxret import train
-from jaxret.models import Autoencoder
 
 PyTree = Any
 
@@ -29,7 +29,7 @@ def variables(params: PyTree) -> PyTree:
 
 
 def initial(
-    model: Autoencoder, key: PRNGKeyArray, image_shape: tuple[int, int, int], draw: Callable
+    model: nn.Module, key: PRNGKeyArray, image_shape: tuple[int, int, int], draw: Callable
 ) -> tuple[PyTree, PyTree]:
     """First parameters and model_state."""
     model_state = dict(model.init(key, jnp.zeros((1, *image_shape)), draw))
@@ -37,14 +37,17 @@ def initial(
 
 
 def run_training(
-    model: Autoencoder,
+    model: nn.Module,
     params: PyTree,
     model_state: PyTree,
     key: PRNGKeyArray,
     x: Float[Array, "n h w c"],
     draw: Callable,
-) -> tuple[tuple[Float[Array, "n p"], Float[Array, "n h w c"]], PyTree]:
-    """The latent's parameters and pixels, with dropout by the key; then the new model_state."""
+) -> tuple[tuple[Float[Array, "n p"], Float[Array, "n *shape"]], PyTree]:
+    """The latent's parameters and what the model makes of them, then the new model_state.
+
+    Dropout is by the key.
+    """
     return model.apply(
         {"params": params, **model_state},
         x,

@@ -10,6 +10,7 @@ from functools import partial
 from .autoencoder import Autoencoder
 from .decoders import AttentionDecoder, ConvDecoder, DenseDecoder, RecurrentDecoder
 from .encoders import AttentionEncoder, ConvEncoder, DenseEncoder, RecurrentEncoder
+from .hashnet import HashNet
 
 Shape = tuple[int, int, int]
 
@@ -99,6 +100,7 @@ __all__ = [
     "ConvEncoder",
     "DenseDecoder",
     "DenseEncoder",
+    "HashNet",
     "RecurrentDecoder",
     "RecurrentEncoder",
     "attention_autoencoder",
