@@ -107,7 +107,11 @@ def main(config: ReproduceConfig) -> None:
     for name, table in chosen.items():
         images = base(table).dataset, base(table).protocol
         of_images.setdefault(images, {})[name] = table
-    results = (run_tables(t, base, config.seeds, together, matching) for t in of_images.values())
+    columns = (config.column,) if config.column else COLUMNS
+    results = (
+        run_tables(some, base, config.seeds, together, matching, columns, over)
+        for some in of_images.values()
+    )
     for name, result in itertools.chain.from_iterable(results):
         folder = Path(config.workdir)
         if len(chosen) > 1:

@@ -104,11 +104,19 @@ def run_tables(
         yield name, _gathered(table, name, base(table), runs, protocol.name)
 
 
-def keep(config: harness.Config, result: Mapping[str, Any]) -> None:
-    """Put a run's metrics, its seconds and how many trained together where a table finds them."""
+def keep(
+    config: harness.Config,
+    result: Mapping[str, Any],
+    environment: Mapping[str, Any] | None = None,
+) -> None:
+    """Put a run's metrics, its seconds and how many trained together where a table finds them.
+
+    environment is that of the run, none: this one.
+    """
     path = kept_at(config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"config": config.identity(), **result, "environment": harness.environment()}
+    environment = environment or harness.environment()
+    content = {"config": config.identity(), **result, "environment": environment}
     harness.write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -158,7 +166,9 @@ def chart(table: Table, result: Mapping[str, Any]) -> Any:
     for column in ("published", *COLUMNS):
         for row, scores in zip(table.rows, result["rows"], strict=True):
             value = scores[column]
-            x = scores["beside"].get(column, {}).get(table.axis) if table.beside else row.x
+            x = row.x
+            if table.axis in table.beside:
+                x = scores["beside"].get(column, {}).get(table.axis)
             if value is not None and x is not None:
                 mean, sd = (value, 0.0) if column == "published" else (value["mean"], value["sd"])
                 # A series whose rows have one score each, or lie anywhere on the axis, is a curve.
@@ -184,7 +194,7 @@ def markdown(table: Mapping[str, Any]) -> str:
         ours = row["ours"]
         cells = [
             row["name"],
-            f"{row['published']:.5g}" if row["published"] is not None else "",
+            f"{row['published']:.6g}" if row["published"] is not None else "",
             _cell(row["as_published"], form),
             _cell(ours, form),
             ours["how"] if ours else "",

@@ -282,6 +282,14 @@ def label_scores(
     )
 
 
+def confusion_counts(
+    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], num_classes: int
+) -> Int[np.ndarray, "c c"]:
+    """How many images of each class (row) were taken for each class (column)."""
+    pairs = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return pairs.reshape(num_classes, num_classes)
+
+
 def clustering_scores(
     labels: Shaped[np.ndarray, " n"], clusters: Shaped[np.ndarray, " n"]
 ) -> dict[str, float]:
