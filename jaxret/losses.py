@@ -66,6 +66,21 @@ def categorical_kl(logits: Float[Array, "n g c"]) -> Float[Array, " n"]:
     return jnp.sum(kl, axis=(1, 2))
 
 
+def marginal_categorical_kl(logits: Float[Array, "n g c"]) -> Float[Array, ""]:
+    """KL(mean over the batch of Categorical(softmax(logits)) || uniform), summed over g groups.
+
+    The part of the mean of `categorical_kl` that tells nothing of an image: the rest is the
+    information that a group has of which image of the batch it is (Hoffman 2016).
+    """
+    p = jnp.mean(jax.nn.softmax(logits), axis=0)
+    return jnp.sum(p * jnp.log(jnp.maximum(p, 1e-7) * logits.shape[-1]))
+
+
+def marginal_bernoulli_kl(logits: Float[Array, "n b"]) -> Float[Array, ""]:
+    """The same of bits: 0 where each bit is 1 in half of the batch, by its probabilities."""
+    return marginal_categorical_kl(jnp.stack([logits, jnp.zeros_like(logits)], axis=2))
+
+
 # Codes below hold numbers from -1 to 1, or real ones that are to go there; a bit is their sign.
 # Each loss is a mean over the bits, so that its weight means the same for any code length.
 

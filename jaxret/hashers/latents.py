@@ -26,6 +26,8 @@ class Latent(NamedTuple):
     kl: Callable[[Parameters], Float[Array, " n"]]  # from the posterior to the prior, nats
     distance: str  # how its codes are compared: "euclidean", or "hamming" of their signs
     code: Callable[[Code], Code] = lambda z: z  # what is drawn, or the mean, as a retrieval code
+    # from the batch's mean posterior to the prior, nats; None where it has no closed form
+    marginal_kl: Callable[[Parameters], Float[Array, ""]] | None = None
 
 
 def gaussian(latent_dim: int, squash: Callable[[Code], Code] = lambda z: z) -> Latent:
@@ -88,6 +90,7 @@ def bernoulli(latent_dim: int) -> Latent:
         mean=relax.sign_ste,
         kl=losses.bernoulli_kl,
         distance="hamming",
+        marginal_kl=losses.marginal_bernoulli_kl,
     )
 
 
@@ -127,6 +130,7 @@ def gumbel(
         kl=lambda parameters: losses.categorical_kl(grouped(parameters)),
         distance="hamming",
         code=lambda z: 2 * one_hot(z) - 1,
+        marginal_kl=lambda parameters: losses.marginal_categorical_kl(grouped(parameters)),
     )
     soft = {"mean": probabilities, "distance": "euclidean", "code": lambda z: z}
     return latent._replace(**{"one_hot": {}, "probabilities": soft}[codes])

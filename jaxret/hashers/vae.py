@@ -62,8 +62,10 @@ def make_vae(
     Training minimises nll + beta KL, the negative evidence lower bound at beta = 1 (Kingma 2014,
     eq. 10; Higgins 2017 for other beta). hyper holds learning_rate, beta and temperature. With a
     view the encoder is trained on changed images and the decoder still rebuilds the images as they
-    were: a code need not tell what the view changed (denoising: Vincent 2008; Im 2017). params are
-    those of `network.weights`, for models with batch statistics.
+    were: a code need not tell what the view changed (denoising: Vincent 2008; Im 2017). With a
+    balance in hyper, balance times the latent's marginal_kl is added: bits and categories that all
+    images share cost something though beta is small, so they do not saturate before they have
+    learnt anything. params are those of `network.weights`, for models with batch statistics.
     """
     nll_of, link = LIKELIHOODS[likelihood]
 
@@ -85,8 +87,11 @@ def make_vae(
             lambda p: latent.sample(key, p, hyper["temperature"]),
         )
         nll, kl = jnp.mean(nll_of(pixels, x)), jnp.mean(latent.kl(parameters))
-        value = nll + hyper["beta"] * kl
-        return value, (model_state, {"loss": value, "nll": nll, "kl": kl})
+        value, terms = nll + hyper["beta"] * kl, {"nll": nll, "kl": kl}
+        if "balance" in hyper:
+            terms["marginal_kl"] = latent.marginal_kl(parameters)
+            value = value + hyper["balance"] * terms["marginal_kl"]
+        return value, (model_state, {"loss": value, **terms})
 
     def negative_elbo(params, key, images, temperature=1.0):
         x = scale(images)
