@@ -3,16 +3,21 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import reconstructions
 import reproduce
 import table
 import train_autoencoder
+import zoo
+from absl import flags
 
-from jaxret import models
+from jaxret import models, viz
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = {  # as the documents print them
@@ -69,6 +74,139 @@ def test_a_code_that_does_not_fit_is_one_line_and_leaves_nothing(tmp_path):
     assert code == 1
     assert err.strip().splitlines()[-1].startswith("error: a convolutional decoder without dense")
     assert not (tmp_path / "run").exists()
+
+
+FLAGFILES = sorted(
+    path for paper in ("sahu", "gamal") for path in (ROOT / "experiments" / paper).glob("*.flags")
+)
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_flagfile_is_the_row_of_its_table_that_its_comment_names(path):
+    comment = " ".join(re.findall(r"^# (.*)", path.read_text(), re.MULTILINE))
+    name, title = re.match(r"Table (\S+), (.*?): ", comment).groups()
+    spec = reproduce.tables()[name]
+    (row,) = (row for row in spec.rows if row.name == title)
+    settings = row.ours if row.settings is None else row.settings
+    assert (row.published is None) == ("published" not in comment)
+    assert row.published is None or f"{row.published:.4f}" in comment
+    given = flags.FlagValues()
+    fields = dataclasses.fields(train_autoencoder.AutoencoderConfig)
+    for field in fields:
+        flags.DEFINE_string(field.name, str(field.default), "", flag_values=given)
+    given(["script", f"--flagfile={path}"])
+    wanted = train_autoencoder.AutoencoderConfig(dataset=spec.dataset, **settings)
+    assert given.flag_values_dict() == {n: str(v) for n, v in dataclasses.asdict(wanted).items()}
+
+
+def test_every_family_of_the_documents_has_a_flagfile():
+    assert [f"{path.parent.name}/{path.stem}" for path in FLAGFILES] == [
+        "gamal/attention", "gamal/conv-fc-transposed", "gamal/conv-fc-up", "gamal/conv-transposed",
+        "gamal/conv-up", "gamal/fc", "gamal/gru-vae", "gamal/vae", "sahu/A", "sahu/B", "sahu/C",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory):
+    """A finished run of the README's own model, by the README's code and command."""
+    folder = tmp_path_factory.mktemp("own")
+    readme = (ROOT / "README.md").read_text().split("## Your own model")[1]
+    code, command = re.findall(r"```(?:python|sh)\n(.*?)```", readme, re.DOTALL)[:2]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (folder / "mine.py").write_text(code)
+    _, script, *given = command.split()
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *given, "--epochs=2"],
+        cwd=folder,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_readmes_own_model_is_trained_searched_and_drawn(own_run):
+    result = json.loads((own_run / "runs/strides/metrics.json").read_text())
+    assert result["metrics"]["code_size"] == 32
+    assert result["metrics"]["map@1/retrieved"] > 0.5
+    assert (own_run / "runs/strides/plots/reconstructions.png").exists()
+
+
+def test_reconstructions_of_finished_runs_are_drawn_in_rows(own_run, monkeypatch):
+    monkeypatch.chdir(own_run)
+    config = reconstructions.ReconstructionsConfig(
+        runs="runs/strides,runs/strides", names="one,two", out="plots/rows.png", images=4
+    )
+    config.check()
+    drawn = []
+    draw = viz.reconstructions
+    monkeypatch.setattr(
+        viz, "reconstructions", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[0]
+    )
+    reconstructions.main(config)
+    assert (own_run / "plots" / "rows.png").stat().st_size > 1000
+    assert [panel.get_ylabel() for panel in drawn[0].axes[::4]] == ["original", "one", "two"]
+    one, two = (drawn[0].axes[i].images[0].get_array() for i in (4, 8))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"runs": "a"}, "--out is required"),
+        ({"runs": "a", "out": "b", "images": 0}, "--images must be at least 1"),
+        ({"runs": "a,b", "out": "c", "names": "x"}, "--names must name each of --runs, got 'x'"),
+    ],
+)
+def test_reconstructions_of_nothing_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        reconstructions.ReconstructionsConfig(**given).check()
+
+
+def written_table(folder, protocol, rows):
+    """A table.json of (name, column, mse/test, map@2/retrieved)."""
+    folder.mkdir()
+    rows = [
+        {"name": name, "beside": {column: {"mse/test": mse, "map@2/retrieved": score}}}
+        for name, column, mse, score in rows
+    ]
+    table = {"table": f"paper:{folder.name}", "protocol": protocol, "rows": rows}
+    (folder / "table.json").write_text(json.dumps(table))
+
+
+def test_the_zoo_has_a_point_for_each_result_and_their_rank_correlation(tmp_path, capsys):
+    written_table(
+        tmp_path / "a", "mnist-test", [("A", "ours", 0.01, 0.9), ("B", "ours", 0.02, 0.8)]
+    )
+    written_table(tmp_path / "b", "mnist-test", [("C", "as_published", 0.03, 0.95)])
+    written_table(tmp_path / "c", "fashion_mnist-test", [("A", "ours", 0.5, 0.1)])
+    config = zoo.ZooConfig(tables=f"{tmp_path / 'a'},{tmp_path}", out=str(tmp_path / "zoo.png"))
+    assert zoo.points_of(config) == {
+        "A (paper:a)": {"ours": (0.01, 0.9)},
+        "B (paper:a)": {"ours": (0.02, 0.8)},
+        "C (paper:b)": {"as published": (0.03, 0.95)},
+    }
+    zoo.main(config)
+    # Ranks 1, 2, 3 against 2, 1, 3: 1 - 6 * 2 / (3 * 8).
+    assert "3 models of mnist-test: rank correlation 0.50" in capsys.readouterr().out
+    assert (tmp_path / "zoo.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match="3 results of digits-test, got 0"):
+        zoo.main(dataclasses.replace(config, protocol="digits-test"))
+    with pytest.raises(ValueError, match=r"no table\.json in nowhere"):
+        zoo.points_of(dataclasses.replace(config, tables="nowhere"))
+
+
+def test_a_model_of_ones_own_that_is_not_there_is_refused(tmp_path):
+    base = train_autoencoder.AutoencoderConfig(workdir="w")
+    with pytest.raises(ValueError, match=r"--model must be one of dense, .* FILE.py:FUNCTION, got"):
+        dataclasses.replace(base, model="x").check()
+    (tmp_path / "mine.py").write_text("")
+    own = dataclasses.replace(base, model=f"{tmp_path / 'mine.py'}:f")
+    own.check()
+    with pytest.raises(ValueError, match=r"--model: .*mine\.py has no function 'f'"):
+        train_autoencoder.build(own, (8, 8, 1))
 
 
 def test_every_model_of_the_library_is_a_choice():

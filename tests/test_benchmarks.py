@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import encode as encoding
 import numpy as np
+import pytest
 import search as benchmark
 import timing
+import train as training
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = {"case", "seconds", "spread", "peer", "peer_seconds", "ratio", "equal"}
@@ -63,3 +66,18 @@ def test_medians_of_runs_taken_in_turn_give_the_ratio():
     calls = []
     timing.in_turn(lambda: calls.append("a"), lambda: calls.append("b"), repeats=2, warmup=0)
     assert calls == ["a", "b", "a", "b"]
+
+
+def test_pytorchs_autoencoder_with_the_same_weights_gives_the_same_codes_and_images():
+    pytest.importorskip("torch")
+    images = np.random.default_rng(0).integers(0, 256, (128, 28, 28, 1)).astype(np.uint8)
+    rows = training.convolutional_rows(images, repeats=1)
+    assert [row["equal"] for row in rows] == [True] * 4
+    assert all(row.keys() >= FIELDS for row in rows)
+    images = images[:20]
+    for case, make in encoding.CASES.items():
+        encode, params = make()
+        codes = np.asarray(encode(params, images))
+        for peer in encoding.peers_of(params).values():
+            theirs = peer(images)[:, : codes.shape[1]]
+            np.testing.assert_allclose(codes, theirs, atol=1e-4, err_msg=case)

@@ -141,3 +141,23 @@ def test_hash_centres_are_far_apart_and_balanced(num_classes, bits, least):
 def test_hash_centres_of_a_power_of_two_differ_in_half_of_their_bits():
     centres = losses.hash_centres(16, 16)
     np.testing.assert_array_equal(centres @ centres.T, 16 * np.eye(16))
+
+
+def test_the_marginal_divergence_is_what_all_images_share():
+    same = jnp.full((7, 3), 2.0)
+    np.testing.assert_allclose(
+        losses.marginal_bernoulli_kl(same), losses.bernoulli_kl(same)[0], rtol=1e-5
+    )
+    opposite = jnp.concatenate([same, -same])
+    np.testing.assert_allclose(losses.marginal_bernoulli_kl(opposite), 0, atol=1e-6)
+
+
+def test_the_marginal_divergence_is_the_mean_divergence_less_the_information():
+    logits = jax.random.normal(jax.random.key(0), (50, 4, 5)) * 3
+    p = np.asarray(jax.nn.softmax(logits), np.float64)
+    mean = p.mean(axis=0)
+    information = np.sum(p * np.log(p / mean), axis=(1, 2)).mean()
+    divergence = np.mean(losses.categorical_kl(logits))
+    np.testing.assert_allclose(
+        losses.marginal_categorical_kl(logits), divergence - information, rtol=1e-4
+    )

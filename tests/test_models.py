@@ -164,33 +164,62 @@ def test_without_a_head_the_code_is_the_encoders_last_layer():
     assert (code >= 0).all()
 
 
+# Outputs beyond and within what is called few (layers.FEW).
+@pytest.mark.parametrize("features", [5, 1])
 @pytest.mark.parametrize(
     ("how", "plain"),
     [
-        ("upsampling", nn.Conv(5, (3, 3))),
-        ("transposed", nn.ConvTranspose(5, (3, 3), (2, 2))),
+        ("upsampling", lambda features: nn.Conv(features, (3, 3))),
+        ("transposed", lambda features: nn.ConvTranspose(features, (3, 3), (2, 2))),
     ],
 )
-def test_doubling_equals_its_definition(how, plain):
+def test_doubling_equals_its_definition(how, plain, features):
     x = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
-    layer = models.layers.DoublingConv(5, how)
+    layer = models.layers.DoublingConv(features, how)
     params = start(layer, x)["params"]
-    params["bias"] = jnp.arange(5.0)[None, None, None]
+    bias = jnp.arange(1.0, features + 1)
+    params["bias"] = bias[None, None, None]
     large = x.repeat(2, axis=1).repeat(2, axis=2) if how == "upsampling" else x
-    expected = plain.apply({"params": params | {"bias": jnp.arange(5.0)}}, large)
-    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
+    expected = plain(features).apply({"params": params | {"bias": bias}}, large)
+    np.testing.assert_allclose(jax.jit(layer.apply)({"params": params}, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "sides"), [(1, (6, 4)), (3, (7, 5)), (5, (7, 5))])
+def test_a_convolution_is_flaxs_with_the_same_names_and_first_weights(channels, sides):
+    x = jax.random.normal(jax.random.key(0), (2, *sides, channels))
+    ours, flaxs = models.layers.Conv(6), nn.Conv(6, (3, 3), kernel_init=models.layers.XAVIER)
+    params = start(ours, x)["params"]
+    jax.tree.map(np.testing.assert_array_equal, params, start(flaxs, x)["params"])
+    params["bias"] = jnp.arange(6.0)
+
+    def energy(layer):
+        result = lambda params: jnp.sum(layer.apply({"params": params}, x) ** 2)  # noqa: E731
+        return jax.tree.leaves(jax.jit(jax.value_and_grad(result))(params))
+
+    for one, other in zip(energy(ours), energy(flaxs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("sides", [(6, 4), (7, 5), (1, 1)])
-def test_pooling_takes_the_largest_or_the_mean_of_what_a_window_holds(sides):
+def test_pooling_takes_the_largest_or_the_mean_of_what_a_window_holds_after_relu(sides):
     x = np.random.default_rng(0).normal(size=(2, *sides, 3)).astype(np.float32)
     rows, columns = (range(0, side, 2) for side in sides)
     for how, reduce in (("max", np.max), ("average", np.mean)):
+        after = np.maximum(x, 0)
         expected = [
-            [reduce(x[:, i : i + 2, j : j + 2], axis=(1, 2)) for j in columns] for i in rows
+            [reduce(after[:, i : i + 2, j : j + 2], axis=(1, 2)) for j in columns] for i in rows
         ]
-        pooled = models.layers.halved(jnp.asarray(x), how)
+        pooled = models.layers.relu_halved(jnp.asarray(x), how)
         np.testing.assert_allclose(pooled, np.moveaxis(expected, 2, 0), rtol=1e-6)
+
+
+def test_the_largest_have_the_gradient_of_jnp_max_and_equal_ones_share_it():
+    windows = jax.random.randint(jax.random.key(0), (4, 3, 2, 5, 2, 3), 0, 3).astype(jnp.float32)
+    g = jax.random.normal(jax.random.key(1), (4, 3, 5, 3))
+    plain, back = jax.vjp(lambda windows: jnp.max(windows, axis=(2, 4)), windows)
+    ours, ours_back = jax.vjp(models.layers.largest, windows)
+    np.testing.assert_array_equal(ours, plain)
+    np.testing.assert_allclose(ours_back(g)[0], back(g)[0], rtol=1e-6)
 
 
 def test_an_odd_side_is_cropped_to_what_the_encoder_had():
