@@ -2,98 +2,121 @@
 
     python benchmarks/encode.py [--quick] [--json=FILE]
 
-The encoder of Torres 2018 (784-500-100-10) on bytes that lie in memory, as a server would have
-them: scaling to [0, 1] is part of the work, and so is handing the codes back to the host.
+The encoder of Torres 2018 (784-500-100-10), and convolutional ones, on bytes that lie in memory, as
+a server would have them: scaling to [0, 1] is part of the work, and so is handing the codes back to
+the host. PyTorch convolves in its own layout and as channels_last.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import timing
 
-HIDDEN, LATENT = (500, 100), 10
+SHAPE, LATENT = (28, 28, 1), 10
 
 
-def ours():
-    """(encode, weights): the jitted encoder, and its weights for the peer to share."""
+def dense():
+    """(encode, params): jitted, of the VAE of Torres 2018."""
     import jax
 
     from jaxret import hashers, models
-    from jaxret.evaluate import encode_in_batches
     from jaxret.hashers import latents
 
     latent = latents.gaussian(LATENT)
-    model = models.dense_autoencoder((28, 28, 1), latent.head_size, HIDDEN)
-    vae = hashers.make_vae(model, latent, (28, 28, 1))
-    params = vae.trainer.init(jax.random.key(0), {"learning_rate": 1e-3}).params
-    mean = jax.jit(vae.mean)
-    layers = [*params["encoder"].values(), params["head"]]
-    weights = [(np.asarray(layer["kernel"]), np.asarray(layer["bias"])) for layer in layers]
+    model = models.dense_autoencoder(SHAPE, latent.head_size, (500, 100))
+    vae = hashers.make_vae(model, latent, SHAPE)
+    return jax.jit(vae.mean), vae.trainer.init(jax.random.key(0), {"learning_rate": 1e-3}).params
 
-    def encode(images):
-        # Many images go in batches of 1000, whose activations stay in a cache, as in evaluate.
+
+def convolutional(name: str, channels: tuple[int, ...], head_size: int | None):
+    """(encode, params): jitted, of an autoencoder of jaxret.models.MODELS."""
+    import jax
+
+    from jaxret import hashers, models
+
+    model = models.MODELS[name](SHAPE, head_size, channels)
+    made = hashers.make_autoencoder(model, SHAPE)
+    init = made.trainer.init(jax.random.key(0), {"learning_rate": 1e-3})
+    return jax.jit(made.encode), init.params
+
+
+CASES = {
+    "784-500-100-10": dense,
+    "conv_up 16-8-8, no head (Sahu, C)": lambda: convolutional("conv_up", (16, 8, 8), None),
+    "conv_dense_transposed 16-32, 32": lambda: convolutional("conv_dense_transposed", (16, 32), 32),
+}
+
+
+def to_host(encode, params):
+    """A function of images; many go in batches, whose activations stay in a cache."""
+    from jaxret.evaluate import encode_in_batches
+
+    def codes(images):
         if len(images) > 1000:
-            return np.asarray(encode_in_batches(mean, params, images))
-        return np.asarray(mean(params, images))
+            return np.asarray(encode_in_batches(encode, params, images))
+        return np.asarray(encode(params, images))
 
-    return encode, weights
+    return codes
 
 
-def pytorch(weights):
-    """The same encoder, with the same weights."""
+def pytorch(params, channels_last: bool):
+    """The same encoder, with the same weights; of a VAE's head only the means."""
+    import peers
     import torch
-    from torch import nn
 
-    modules = []
-    for kernel, bias in weights:
-        linear = nn.Linear(*kernel.shape)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(kernel.T.copy()))
-            linear.bias.copy_(torch.from_numpy(bias.copy()))
-        modules += [linear, nn.ReLU()]
-    encoder = nn.Sequential(*modules[:-1]).eval()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    encoder = peers.encoder(params).eval().to(memory_format=layout)
+
+    def batch(images):
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        return encoder(x.contiguous(memory_format=layout))
 
     @torch.inference_mode()
-    def encode(images):
-        x = torch.from_numpy(images).reshape(len(images), -1).float() / 255
-        return encoder(x)[:, :LATENT].numpy()
+    def codes(images):
+        return torch.cat([batch(part) for part in np.split(images, max(1, len(images) // 1000))])
 
-    return encode
+    return lambda images: codes(images).numpy()
 
 
 def main() -> None:
     """Time and write."""
     options = timing.parser(__doc__).parse_args()
     print(timing.machine())
-    encode, weights = ours()
+    rows = []
+    for case, make in CASES.items():
+        encode, params = make()
+        ours, peers = to_host(encode, params), peers_of(params)
+        for batch, calls in ((1, 500), (100, 50), (10_000, 1)):
+            images = np.random.default_rng(0).integers(0, 256, (batch, *SHAPE)).astype(np.uint8)
+            codes = ours(images)
+            rows += timing.beside(
+                f"encode {case}, batch {batch}",
+                partial(ours, images),
+                {name: partial(peer, images) for name, peer in peers.items()},
+                equal={
+                    name: bool(np.allclose(codes, peer(images)[:, : codes.shape[1]], atol=1e-4))
+                    for name, peer in peers.items()
+                },
+                work=batch,
+                calls=max(1, calls // (5 if options.quick else 1)),
+                repeats=5 if options.quick else 9,
+            )
+    timing.write(options.json, rows)
+
+
+def peers_of(params) -> dict[str, Callable]:
+    """PyTorch's encoders by name; none where it is not installed."""
     try:
         import torch
-
-        peer_name, peer = f"PyTorch {torch.__version__} eager", pytorch(weights)
     except ImportError:
         print("PyTorch is not installed: no peer")
-        peer_name, peer = None, None
-
-    rows = []
-    for batch, calls in ((1, 500), (100, 200), (10_000, 5)):
-        images = np.random.default_rng(0).integers(0, 256, (batch, 28, 28, 1)).astype(np.uint8)
-        calls = max(1, calls // (5 if options.quick else 1))
-
-        def repeat(function, images=images, calls=calls):
-            return lambda: [function(images) for _ in range(calls)]
-
-        equal = bool(np.allclose(encode(images), peer(images), atol=1e-4)) if peer else None
-        timed = [repeat(encode)] + ([repeat(peer)] if peer else [])
-        seconds = [[t / calls for t in taken] for taken in timing.in_turn(*timed, repeats=9)]
-        row = timing.summary(
-            f"encode 784-500-100-10, batch {batch}",
-            seconds[0],
-            peer_name,
-            seconds[1] if peer else None,
-            equal,
-        )
-        row["codes_per_second"] = batch / row["seconds"]
-        print(f"{timing.line(row)}  {row['codes_per_second']:,.0f} codes/s", flush=True)
-        rows.append(row)
-    timing.write(options.json, rows)
+        return {}
+    name = f"PyTorch {torch.__version__} eager"
+    found = {name: pytorch(params, False)}
+    if "Conv_0" in params["encoder"]:
+        found[f"{name}, channels_last"] = pytorch(params, True)
+    return found
 
 
 if __name__ == "__main__":

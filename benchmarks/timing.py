@@ -54,6 +54,38 @@ def compare(
     return row
 
 
+def beside(
+    case: str,
+    ours: Callable[[], Any],
+    peers: dict[str, Callable[[], Any]],
+    *,
+    equal: dict[str, bool | None],
+    work: int,
+    calls: int = 1,
+    repeats: int = 7,
+) -> list[dict[str, Any]]:
+    """A row for each of several peers, all timed in turn, or one row where there is none.
+
+    work is how many images a call handles; a timed run is so many calls.
+    """
+
+    def repeat(function):
+        return lambda: [function() for _ in range(calls)]
+
+    timed = in_turn(*map(repeat, [ours, *peers.values()]), repeats=repeats)
+    seconds, *of_peers = [[run / calls for run in runs] for runs in timed]
+    by_name = dict(zip(peers, of_peers, strict=True)) or {None: None}
+    rows = []
+    for name, peer_seconds in by_name.items():
+        row = summary(case, seconds, name, peer_seconds, equal.get(name))
+        row["images_per_second"] = work / row["seconds"]
+        if peer_seconds:
+            row["peer_images_per_second"] = work / row["peer_seconds"]
+        print(f"{line(row)}  {row['images_per_second']:,.0f} images/s", flush=True)
+        rows.append(row)
+    return rows
+
+
 def summary(
     case: str,
     seconds: list[float],

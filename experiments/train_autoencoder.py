@@ -2,7 +2,9 @@
 
     python experiments/train_autoencoder.py --model=conv_dense_up --latent_dim=32 --workdir=runs/c32
 
-The models are those of jaxret.models.MODELS. Beside the retrieval scores metrics.json has the
+The models are those of jaxret.models.MODELS, or your own: --model=mine.py:small calls the function
+small of the file mine.py as those are called, with the images' shape and the head's size, for a
+jaxret.models.Autoencoder. Beside the retrieval scores metrics.json has the
 reconstruction errors of training and query images, means over pixels: mse/train, mse/test,
 bce/train, bce/test; of a variational one also mse784_plus_kl, by one sample of each posterior:
 784 times the squared error per pixel, whatever the image's size, and the divergence in nats.
@@ -10,6 +12,11 @@ bce/train, bce/test; of a variational one also mse784_plus_kl, by one sample of 
 
 import dataclasses
 import functools
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import harness
 import report
@@ -27,10 +34,16 @@ VIEWS = ("shift", "degrees", "zoom")
 class AutoencoderConfig(harness.Config):
     """Flags."""
 
-    model: str = flag("dense", "encoder and decoder, a name of jaxret.models.MODELS", MODELS)
+    model: str = flag(
+        "dense", f"encoder and decoder: {', '.join(MODELS)}, or FILE.py:FUNCTION for your own"
+    )  # fmt: skip
     variational: bool = flag(False, "a latent that is drawn, and its divergence from a prior")
     latent: str = flag(
         "gaussian", "the variational latent", ("gaussian", "clipped", "bernoulli")
+    )  # fmt: skip
+    bit_gradient: str = flag(
+        "straight_through", "bernoulli: that of a bit's expectation, or of a relaxed sample",
+        ("straight_through", "concrete"),
     )  # fmt: skip
     latent_dim: int = flag(
         32, "numbers per code, from a linear layer; 0: no such layer, the code is what the encoder "
@@ -56,6 +69,11 @@ class AutoencoderConfig(harness.Config):
     def check(self) -> None:
         """See harness.Config."""
         super().check()
+        if self.model not in MODELS and ".py:" not in self.model:
+            known = ", ".join(MODELS)
+            raise ValueError(
+                f"--model must be one of {known} or FILE.py:FUNCTION, got {self.model!r}"
+            )
         harness.at_least(self, "latent_dim", 0)
         for name in ("width", "depth", "eval_k"):
             harness.at_least(self, name, 1)
@@ -88,6 +106,9 @@ def network(config: AutoencoderConfig, image_shape: tuple[int, int, int], head_s
     def integers(name):
         return harness.positive_integers(name, getattr(config, name))
 
+    if config.model not in MODELS:
+        return own_model(config.model)(image_shape, head_size)
+
     options = {"hidden": integers("hidden")} if config.hidden else {}
     if config.model.startswith("conv"):
         options |= {"channels": integers("channels"), "pool": config.pool}
@@ -95,6 +116,16 @@ def network(config: AutoencoderConfig, image_shape: tuple[int, int, int], head_s
     if config.model == "attention":
         options = {"patch": integers("patch"), "width": config.width, "depth": config.depth}
     return models.MODELS[config.model](image_shape, head_size, **options)
+
+
+@functools.cache  # a module's class must stay the same, or all is compiled again
+def own_model(name: str) -> Callable:
+    """The function of a file that FILE.py:FUNCTION names."""
+    file, _, function = name.rpartition(":")
+    found = runpy.run_path(file)
+    if function not in found:
+        raise ValueError(f"--model: {file} has no function {function!r}")
+    return found[function]
 
 
 def build(config: AutoencoderConfig, image_shape: tuple[int, int, int]):
@@ -126,10 +157,14 @@ def make_encode(config: AutoencoderConfig, model):
 
 
 def by_scan(config: AutoencoderConfig) -> bool:
-    """Whether an epoch is one program; not for convolutions on CPU (see train.make_epoch_loop)."""
+    """Whether an epoch is one program.
+
+    Not on CPU for convolutions (see train.make_epoch_loop), which a user's own model may have.
+    """
     import jax
 
-    return jax.default_backend() != "cpu" or not config.model.startswith("conv")
+    plain = config.model in MODELS and not config.model.startswith("conv")
+    return jax.default_backend() != "cpu" or plain
 
 
 def errors(config: AutoencoderConfig, model, trained: report.Trained) -> dict[str, float]:
@@ -172,6 +207,22 @@ def score(config: AutoencoderConfig, model, trained: report.Trained) -> dict[str
         | errors(config, model, trained)
         | {"code_size": code.shape[1]}
     )
+
+
+def finished(workdir: str, data_dir: str = "") -> tuple[AutoencoderConfig, Any, Any, Any]:
+    """A finished run: its flags, its model, the trained params, and the protocol's images."""
+    import jax
+
+    from jaxret import checkpoint, hashers
+
+    path = Path(workdir)
+    flags = json.loads((path / "metrics.json").read_text())["config"]
+    config = AutoencoderConfig(**flags | {"data_dir": data_dir})
+    protocol, _ = harness.load_data(config)
+    model, _ = build(config, protocol.train.images.shape[1:])
+    with checkpoint.Checkpoints(path / "checkpoints", config.identity()) as checkpoints:
+        state = checkpoints.restore(model.trainer.init(jax.random.key(0), config.hyper()))
+    return config, model, hashers.weights(state), protocol
 
 
 CONFIG = AutoencoderConfig

@@ -40,10 +40,14 @@ class VaeConfig(harness.Config):
         "clipped", "what goes back through the sign: where |z| <= 1, all, or (as in the thesis) "
         "nothing", ("clipped", "identity", "zero"),
     )  # fmt: skip
+    bit_gradient: str = flag(
+        "straight_through", "bernoulli: that of a bit's expectation, or of a relaxed sample (see "
+        "temperature)", ("straight_through", "concrete"),
+    )  # fmt: skip
     num_classes: int = flag(10, "gumbel: classes of each distribution, N_c")
     num_distributions: int = flag(10, "gumbel: number of distributions, N_d")
-    temperature: float = flag(1.0, "gumbel: temperature while training")
-    temperature_end: float = flag(0.0, "gumbel: what it goes to, geometrically; 0: it stays")
+    temperature: float = flag(1.0, "gumbel, concrete: temperature while training")
+    temperature_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
     gumbel_hard: bool = flag(False, "gumbel: one-hot samples forward, soft gradient backward")
     gumbel_codes: str = flag(
         "one_hot", "gumbel: the likeliest class of each distribution, by Hamming distance, or the "
@@ -51,8 +55,10 @@ class VaeConfig(harness.Config):
     )  # fmt: skip
     beta: float = flag(1.0, "weight of the KL divergence; 1 is the evidence lower bound")
     beta_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
-    balance: float = flag(0.0, "bernoulli, gumbel: weight of the divergence of the batch's mean "
-                          "posterior from the prior, which keeps bits in use where beta is small")  # fmt: skip
+    balance: float = flag(
+        0.0, "bernoulli, gumbel: weight of the divergence of the batch's mean posterior from the "
+        "prior, which keeps bits in use where beta is small",
+    )  # fmt: skip
     learning_rate_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
     shift: float = flag(0.0, "the encoder is trained on images moved by up to so many pixels,")
     degrees: float = flag(0.0, "turned by up to so many degrees,")

@@ -8,8 +8,16 @@ those that load slowly (viz, checkpoint) are imported where they are used.
 from jaxret.data import ImageSet, Protocol, load, load_protocol
 
 # Learning: networks, relaxations, losses, training.
-from jaxret.hashers import HASHERS, LATENTS, Hasher, make_vae, vae_hasher
-from jaxret.models import MODELS, Autoencoder
+from jaxret.hashers import (
+    HASHERS,
+    LATENTS,
+    Hasher,
+    make_autoencoder,
+    make_hashnet,
+    make_vae,
+    vae_hasher,
+)
+from jaxret.models import MODELS, Autoencoder, HashNet
 from jaxret.train import TrainState, fit, make_trainer, sweep_init
 
 # Retrieval: bits, search, galleries. Scores are in jaxret.metrics and jaxret.evaluate.
@@ -23,6 +31,7 @@ __all__ = [
     "MODELS",
     "Autoencoder",
     "Gallery",
+    "HashNet",
     "Hasher",
     "ImageSet",
     "Neighbors",
@@ -33,6 +42,8 @@ __all__ = [
     "hamming_topk",
     "load",
     "load_protocol",
+    "make_autoencoder",
+    "make_hashnet",
     "make_trainer",
     "make_vae",
     "pack",

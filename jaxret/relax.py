@@ -101,6 +101,19 @@ def _bernoulli_backward(p, g):
 bernoulli_ste.defvjp(_bernoulli_forward, _bernoulli_backward)
 
 
+def binary_concrete(
+    logits: Float[Array, "*shape"],
+    noise: Float[Array, "*shape"],
+    temperature: Float[Array, ""] | float,
+) -> Float[Array, "*shape"]:
+    """A relaxed sample of bits of -1 or +1, between them (Maddison 2017, appendix B).
+
+    2 sigmoid((logit + noise) / tau) - 1 with standard logistic noise: `gumbel_softmax` of two
+    classes, and in the limit of tau = 0 the bit that is +1 with probability sigmoid(logit).
+    """
+    return jnp.tanh((logits + noise) / (2 * temperature))
+
+
 def gumbel_noise(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Standard Gumbel noise, -log(-log(u))."""
     return jax.random.gumbel(key, shape)

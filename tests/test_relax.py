@@ -137,3 +137,17 @@ def test_quantisation_passes_the_gradient_within_its_range():
 def test_an_unknown_number_of_levels_is_refused():
     with pytest.raises(ValueError, match=r"one of \[2, 4, 8, 16, 32\], got 3"):
         relax.quantise_uniform(Z, 3)
+
+
+def test_a_relaxed_bit_is_gumbel_softmax_of_two_classes_and_tends_to_the_bit():
+    key = jax.random.key(4)
+    logits = 3 * jax.random.normal(key, (6, 5))
+    gumbel = jax.random.gumbel(jax.random.fold_in(key, 1), (6, 5, 2))
+    noise = gumbel[..., 0] - gumbel[..., 1]  # logistic
+    both = jnp.stack([logits, jnp.zeros_like(logits)], axis=2)
+    for temperature in (0.3, 1.0, 2.0):
+        first = relax.gumbel_softmax(both, gumbel, temperature)[..., 0]
+        bits = relax.binary_concrete(logits, noise, temperature)
+        np.testing.assert_allclose(bits, 2 * first - 1, atol=1e-5)
+    bits = relax.binary_concrete(logits, noise, 1e-4)
+    np.testing.assert_array_equal(jnp.round(bits), jnp.where(logits + noise >= 0, 1.0, -1.0))

@@ -76,17 +76,29 @@ def sign(latent_dim: int, sign_gradient: str = "clipped") -> Latent:
     return gaussian(latent_dim, SIGN_GRADIENTS[sign_gradient])._replace(distance="hamming")
 
 
-def bernoulli(latent_dim: int) -> Latent:
-    """Random bits of -1 and +1 with prior 1/2 each; the mean code is the likelier bit."""
+def _straight_through(key, logits, temperature):
+    del temperature
+    return relax.bernoulli_ste(logits, jax.random.uniform(key, logits.shape))
 
-    def sample(key, logits, temperature):
-        del temperature
-        return relax.bernoulli_ste(logits, jax.random.uniform(key, logits.shape))
 
+def _concrete(key, logits, temperature):
+    return relax.binary_concrete(logits, jax.random.logistic(key, logits.shape), temperature)
+
+
+# name -> (key, logits, temperature) -> bits drawn in training
+BIT_GRADIENTS = {"straight_through": _straight_through, "concrete": _concrete}
+
+
+def bernoulli(latent_dim: int, bit_gradient: str = "straight_through") -> Latent:
+    """Random bits of -1 and +1 with prior 1/2 each; the mean code is the likelier bit.
+
+    In training they are drawn as bits whose expectation passes the gradient, or, "concrete",
+    relaxed at a temperature, with the gradient of what is drawn.
+    """
     return Latent(
         head_size=latent_dim,
         code_size=latent_dim,
-        sample=sample,
+        sample=BIT_GRADIENTS[bit_gradient],
         mean=relax.sign_ste,
         kl=losses.bernoulli_kl,
         distance="hamming",
@@ -141,7 +153,7 @@ LATENTS = {
     "gaussian": lambda options: gaussian(options.latent_dim),
     "clipped": lambda options: clipped(options.latent_dim),
     "sign": lambda options: sign(options.latent_dim, options.sign_gradient),
-    "bernoulli": lambda options: bernoulli(options.latent_dim),
+    "bernoulli": lambda options: bernoulli(options.latent_dim, options.bit_gradient),
     "gumbel": lambda options: gumbel(
         options.num_distributions,
         options.num_classes,

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from .layers import CELLS, POOLS, XAVIER, TransformerBlock, check_choice, halved, patch_grid
+from .layers import (
+    CELLS,
+    POOLS,
+    XAVIER,
+    Conv,
+    TransformerBlock,
+    check_choice,
+    patch_grid,
+    relu_halved,
+)
 
 
 class DenseEncoder(nn.Module):
@@ -50,10 +59,10 @@ class ConvEncoder(nn.Module):
         x = images
         for width in self.channels:
             # A bias before the normalisation would have no effect but noise for a gradient.
-            x = nn.Conv(width, (3, 3), use_bias=not self.batch_norm, kernel_init=XAVIER)(x)
+            x = Conv(width, use_bias=not self.batch_norm)(x)
             if self.batch_norm:
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-            x = halved(nn.relu(x), self.pool)
+            x = relu_halved(x, self.pool)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = x.reshape(len(x), -1)
         for width in self.hidden:

@@ -1,0 +1,87 @@
+"""jaxret's dense and convolutional autoencoders in PyTorch, as a user writes them, weights shared.
+
+A pair is (encoder, decoder) from the parameters of jaxret.models; maps are NCHW in shape, in memory
+also as channels_last.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class Mapped(nn.Module):
+    """A function of a map as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        """See nn.Module."""
+        return self.function(x)
+
+
+def encoder(params) -> nn.Sequential:
+    """Convolutions with ReLU and max-pooling, then dense layers with ReLU, then the head."""
+    modules = []
+    for layer in _layers(params["encoder"], "Conv"):
+        modules += [_convolution(layer), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+    modules.append(Mapped(lambda x: x.permute(0, 2, 3, 1).flatten(1)))  # jaxret's order of a code
+    for layer in _layers(params["encoder"], "Dense"):
+        modules += [_linear(layer), nn.ReLU()]
+    if "head" in params:
+        modules.append(_linear(params["head"]))
+    return nn.Sequential(*modules)
+
+
+def conv_decoder(params, image_shape, transposed: bool) -> nn.Sequential:
+    """A dense layer with ReLU, where there is one, and doublings with ReLU up to the image."""
+    doublings = _layers(params["decoder"], "Doubling")
+    sides = [image_shape[:2]]
+    for _ in doublings:
+        sides.append([math.ceil(side / 2) for side in sides[-1]])
+    first = (*sides.pop(), doublings[0]["kernel"].shape[2])
+    modules = []
+    for layer in _layers(params["decoder"], "Dense"):
+        modules += [_linear(layer), nn.ReLU()]
+    modules.append(Mapped(lambda z: z.unflatten(1, first).permute(0, 3, 1, 2)))
+    for layer in doublings:
+        high, wide = sides.pop()
+        if transposed:
+            modules.append(_transposed(layer))
+        else:
+            modules += [nn.Upsample(scale_factor=2), _convolution(layer)]
+        modules += [Mapped(lambda x, h=high, w=wide: x[:, :, :h, :w]), nn.ReLU()]
+    return nn.Sequential(*modules[:-1])
+
+
+def _layers(params, kind):
+    return [layer for name, layer in params.items() if name.startswith(kind)]
+
+
+def _convolution(layer):
+    wide, narrow = layer["kernel"].shape[2:]
+    module = nn.Conv2d(wide, narrow, 3, padding=1)
+    return _with(module, np.transpose(layer["kernel"], (3, 2, 0, 1)), layer["bias"])
+
+
+def _transposed(layer):
+    """PyTorch spreads a kernel where Flax correlates with it: it is turned, one row is beyond."""
+    wide, narrow = layer["kernel"].shape[2:]
+    module = nn.ConvTranspose2d(wide, narrow, 3, stride=2)
+    turned = np.asarray(layer["kernel"])[::-1, ::-1]
+    return _with(module, np.transpose(turned, (2, 3, 0, 1)), layer["bias"])
+
+
+def _linear(layer):
+    kernel = np.asarray(layer["kernel"])
+    return _with(nn.Linear(*kernel.shape), kernel.T, layer["bias"])
+
+
+def _with(module, weight, bias):
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(np.array(weight)))
+        module.bias.copy_(torch.from_numpy(np.array(bias).reshape(-1)))
+    return module
