@@ -13,6 +13,7 @@ from jaxret.hashers import latents
 OPTIONS = types.SimpleNamespace(
     latent_dim=6,
     sign_gradient="clipped",
+    bit_gradient="straight_through",
     num_distributions=3,
     num_classes=4,
     gumbel_hard=False,
