@@ -1,7 +1,7 @@
-"""jaxret's dense and convolutional autoencoders in PyTorch, as a user writes them, weights shared.
+"""jaxret's networks in PyTorch, as a user writes them, weights shared: autoencoders and DRHN.
 
-A pair is (encoder, decoder) from the parameters of jaxret.models; maps are NCHW in shape, in memory
-also as channels_last.
+They are made from the parameters of jaxret.models; maps are NCHW in shape, in memory also as
+channels_last.
 """
 
 import math
@@ -9,6 +9,7 @@ import math
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 class Mapped(nn.Module):
@@ -57,8 +58,60 @@ def conv_decoder(params, image_shape, transposed: bool) -> nn.Sequential:
     return nn.Sequential(*modules[:-1])
 
 
-def _layers(params, kind):
-    return [layer for name, layer in params.items() if name.startswith(kind)]
+class Block(nn.Module):
+    """Two convolutions, added to what came in; see jaxret.models.hashnet.Block."""
+
+    def __init__(self, params, stride):
+        super().__init__()
+        self.first, self.second = (
+            _unbiased(params[f"Conv_{i}"], s) for i, s in ((0, stride), (1, 1))
+        )
+        self.norms = nn.ModuleList(_normalisation(params[f"BatchNorm_{i}"]) for i in (0, 1))
+        self.stride = stride
+        self.side = (self.second.out_channels - self.first.in_channels) // 2
+
+    def forward(self, x):
+        """See nn.Module."""
+        y = torch.relu(self.norms[0](self.first(x)))
+        y = self.norms[1](self.second(y))
+        x = x[:, :, :: self.stride, :: self.stride]
+        return torch.relu(y + functional.pad(x, (0, 0, 0, 0, self.side, self.side)))
+
+
+def hashnet(params) -> tuple[nn.Sequential, nn.Linear]:
+    """DRHN's encoder, from normalised images to the hash layer's units, and its classifier."""
+    trunk = params["trunk"]
+    modules = [_unbiased(trunk["Conv_0"], 1), _normalisation(trunk["BatchNorm_0"]), nn.ReLU()]
+    blocks = sorted(_layers(trunk, "Block", named=True), key=lambda named: int(named[0][6:]))
+    for _, block in blocks:
+        wide, narrow = block["Conv_0"]["kernel"].shape[2:]
+        modules.append(Block(block, 1 if wide == narrow else 2))
+    modules += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear(params["hash"])]
+    return nn.Sequential(*modules), _linear(params["classifier"])
+
+
+def hash_encoder(variables) -> nn.Sequential:
+    """From images in [0, 1] to the hash layer's units: without the mean image, then `hashnet`."""
+    mean = torch.from_numpy(np.array(variables["mean"])).permute(2, 0, 1)[None]
+    return nn.Sequential(Mapped(lambda x: x - mean), *hashnet(variables["params"])[0])
+
+
+def _unbiased(layer, stride):
+    wide, narrow = layer["kernel"].shape[2:]
+    module = nn.Conv2d(wide, narrow, 3, stride, padding=1, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(np.array(np.transpose(layer["kernel"], (3, 2, 0, 1)))))
+    return module
+
+
+def _normalisation(layer):
+    """With new statistics, as those of a network that has not been trained."""
+    return nn.BatchNorm2d(len(layer["scale"]), eps=1e-4)
+
+
+def _layers(params, kind, named=False):
+    found = [(name, layer) for name, layer in params.items() if name.startswith(kind)]
+    return found if named else [layer for _, layer in found]
 
 
 def _convolution(layer):

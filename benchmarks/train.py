@@ -1,12 +1,12 @@
-"""Training throughput: a VAE of Torres 2018's size and convolutional autoencoders, beside PyTorch.
+"""Training throughput: a VAE of Torres 2018's size, convolutional autoencoders, DRHN; and PyTorch.
 
     python benchmarks/train.py [--quick] [--json=FILE]
 
 MNIST-sized random images (throughput does not depend on what they show), 784-500-100-10, batch
 100, Adam, 75-epoch settings; a run is one epoch. Convolutional autoencoders have batches of 128; a
-run is 50 of these. PyTorch, where it is installed, runs eagerly on tensors indexed directly, its
-fastest way without a compiler, and convolves in its own layout and as channels_last; both use every
-core.
+run is 50 of these. DRHN-1 of Jimenez 2017 with 48 bits, by its published recipe: a run is 10 steps
+of 128. PyTorch, where it is installed, runs eagerly on tensors indexed directly, its fastest way
+without a compiler, and convolves in its own layout and as channels_last; both use every core.
 """
 
 import itertools
@@ -21,7 +21,7 @@ CONVOLUTIONAL = (
     ("conv_up", (16, 8, 8), None, "bce"),
     ("conv_dense_transposed", (16, 32), 32, "mse"),
 )
-CONV_BATCH, CONV_STEPS = 128, 50
+CONV_BATCH, CONV_STEPS, DRHN_STEPS = 128, 50, 10
 
 
 def ours(images: np.ndarray, runs: int, scan: bool):
@@ -177,6 +177,100 @@ def convolutional_rows(images: np.ndarray, repeats: int) -> list[dict]:
     return rows
 
 
+def deep_hash(images: np.ndarray, labels: np.ndarray):
+    """(encode, params, epoch): DRHN-1 as published, and a function that trains it."""
+    import functools
+
+    import jax
+    import jax.numpy as jnp
+
+    from jaxret import augment, hashers, models, train
+
+    made = hashers.make_hashnet(
+        models.HashNet(1, 48, 10),
+        hashers.mean_image(images),
+        view=functools.partial(augment.mirror_and_crop, pad=4),
+    )
+    names = {"learning_rate": 0.1, "weight_decay": 2e-4, "label_smoothing": 0.0, "steps": 1e4}
+    hyper = {name: jnp.float32(value) for name, value in (names | {"classification": 1.0}).items()}
+    state = made.trainer.init(jax.random.key(0), hyper)
+    variables, images, labels = hashers.weights(state), jnp.asarray(images), jnp.asarray(labels)
+    scan = jax.default_backend() != "cpu"
+    make = train.make_epoch if scan else train.make_epoch_loop
+    epoch = make(made.trainer.step, len(images), CONV_BATCH)
+    epoch = jax.jit(epoch) if scan else epoch
+
+    def one_epoch():
+        nonlocal state
+        state, terms = epoch(state, hyper, images, labels)
+        jax.block_until_ready((state.params, terms))
+
+    return made.encode, variables, one_epoch
+
+
+def pytorch_deep_hash(images, labels, variables, channels_last: bool):
+    """(encode, epoch): the same in PyTorch, with the same weights at first."""
+    import peers
+    import torch
+    from torch.nn import functional
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    encoder, classifier = peers.hashnet(variables["params"])
+    encoder = encoder.to(memory_format=layout)
+    mean = torch.from_numpy(np.array(variables["mean"])).permute(2, 0, 1)[None]
+    parameters = [*encoder.parameters(), *classifier.parameters()]
+    decayed = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": 2e-4}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    data = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    classes = torch.from_numpy(labels).long()
+
+    @torch.inference_mode()
+    def encode(images):
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean
+        return encoder.eval()(x.contiguous(memory_format=layout)).numpy()
+
+    def view(x):
+        """One place for all images of a batch, which is less work than one for each."""
+        left, top = torch.randint(0, 9, (2,)).tolist()
+        x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
+        return functional.pad(x, (4, 4, 4, 4))[:, :, top : top + 32, left : left + 32]
+
+    def one_epoch():
+        encoder.train()
+        order = torch.randperm(len(data))
+        for start in range(0, len(data) - CONV_BATCH + 1, CONV_BATCH):
+            rows = order[start : start + CONV_BATCH]
+            x = view(data[rows].float() / 255 - mean).contiguous(memory_format=layout)
+            logits = classifier(torch.sigmoid(encoder(x)))
+            error = functional.cross_entropy(logits, classes[rows])
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+
+    return encode, one_epoch
+
+
+def deep_hash_rows(steps: int, repeats: int) -> list[dict]:
+    """DRHN-1; equal: with the same weights it gives the same codes."""
+    import jax
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (CONV_BATCH * steps, 32, 32, 3)).astype(np.uint8)
+    labels = random.integers(0, 10, len(images)).astype(np.int32)
+    encode, variables, ours = deep_hash(images, labels)
+    codes = np.asarray(jax.jit(encode)(variables, images[:100]))
+    epochs, equal = {}, {}
+    for peer, channels_last in _layouts().items():
+        theirs, epochs[peer] = pytorch_deep_hash(images, labels, variables, channels_last)
+        equal[peer] = bool(np.allclose(codes, theirs(images[:100]), atol=1e-3))
+    return timing.beside(
+        f"train DRHN-1, 48 bits, batch {CONV_BATCH}", ours, epochs, equal=equal, work=len(images),
+        repeats=repeats,
+    )  # fmt: skip
+
+
 def _layouts() -> dict[str, bool]:
     try:
         import torch
@@ -224,6 +318,7 @@ def main() -> None:
         rows.append(row)
     few = images[: CONV_BATCH * (10 if options.quick else CONV_STEPS)]
     rows += convolutional_rows(few, repeats)
+    rows += deep_hash_rows(2 if options.quick else DRHN_STEPS, repeats)
     timing.write(options.json, rows)
 
 
