@@ -29,6 +29,22 @@ def test_every_row_of_every_table_is_a_valid_configuration():
             assert row.x is None or spec.axis
 
 
+@pytest.mark.parametrize("name", ["ours-n10", "ours-10bits"])
+def test_flagfiles_of_ours_are_rows(name):
+    folder = ROOT / "experiments" / "torres2018"
+    first, *lines = (folder / f"{name}.flags").read_text().splitlines()
+    lines = (folder / "thesis.flags").read_text().splitlines() + lines
+    given = dict(line[2:].split("=") for line in lines if line.startswith("--"))
+    del given["flagfile"]
+    rows = {row.name: row for row in reproduce.tables()["torres2018:bits"].rows}
+    wanted = dataclasses.asdict(
+        train_vae.VaeConfig(dataset="mnist", **rows[first.split('"')[1]].ours)
+    )
+    assert {n: type(wanted[n])(v) for n, v in given.items()} == {n: wanted[n] for n in given}
+    changed = {n for n, v in wanted.items() if v != getattr(train_vae.VaeConfig(), n)}
+    assert changed <= given.keys()
+
+
 def test_flagfiles_of_table_4_2_are_its_rows():
     published = {}
     for path in sorted((ROOT / "experiments" / "torres2018").glob("4.2-*.flags")):
