@@ -265,7 +265,8 @@ def score_curves(
         panel.set_xscale("log")
         panel.set_xticks(every, [f"{x:g}" for x in every], fontsize=7)
         panel.minorticks_off()
-    panel.set(xlabel=axis, ylabel=score, title=title)
+    panel.set(xlabel=axis, ylabel=score)
+    panel.set_title(title, fontsize=10, wrap=True)
     panel.grid(alpha=0.3)
     if len(curves) > 8:
         figure.legend(loc="outside right center", fontsize=8)
