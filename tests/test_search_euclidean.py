@@ -87,6 +87,19 @@ def test_what_bounds_cannot_prove_is_known_and_searched_exactly():
     assert proven.all()
 
 
+@pytest.mark.parametrize(
+    ("capacity", "d", "k"), [(4096, 2000, 500), (61440, 784, 1000), (10**8, 2, 65)]
+)
+def test_groups_divide_a_word_of_a_mask(capacity, d, k):
+    assert 32 % euclidean.rows_of_group(capacity, d, k) == 0
+
+
+def test_long_vectors_are_found_too():
+    gallery = RNG(5).normal(size=(5000, 900)).astype(np.float32)
+    found = search.euclidean_topk(gallery[:3], gallery, 600)
+    assert_nearest(found, distances_of(gallery[:3], gallery), 600, None)
+
+
 def test_the_host_chooses_the_same_groups_as_the_device():
     values = RNG(3).normal(size=(5, 1024)).astype(np.float32)
     for wanted in (1, 20, 40, 1000, 1024):

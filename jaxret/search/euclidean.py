@@ -94,7 +94,7 @@ def rows_of_group(capacity: int, d: int, k: int) -> int:
     if k <= MANY:
         return 32
     even = CHOICE * capacity / (k * d)  # where choosing costs as much as reading, squared
-    return min(32, max(1, 1 << round(math.log2(even) / 2)))
+    return 1 << min(5, max(0, round(math.log2(even) / 2)))
 
 
 def bytes_of_query(capacity: int, d: int, k: int) -> int:
