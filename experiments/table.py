@@ -89,12 +89,14 @@ def run_tables(
                 wanted.setdefault(table.script, []).extend(configs)
     protocol, overlap = harness.load_data(base(next(iter(tables.values()))))
     for script, configs in wanted.items():
-        missing = {config for config in configs if not kept_at(config).exists()}
-        for group in _grouped(missing):
-            for config, result in importlib.import_module(script).run_rows(
-                group, protocol, overlap, together
-            ):
-                keep(config, result)
+        for group in _grouped(configs):
+            # Looked up when its turn comes: another process may work in the same folder.
+            missing = [config for config in group if not kept_at(config).exists()]
+            if missing:
+                for config, result in importlib.import_module(script).run_rows(
+                    missing, protocol, overlap, together
+                ):
+                    keep(config, result)
 
     for name, table in tables.items():
         runs = {

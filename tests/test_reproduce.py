@@ -130,6 +130,33 @@ def test_rows_that_are_not_chosen_stay_empty(tmp_path):
     assert [row["as_published"] is None for row in result["rows"]] == [True, False]
 
 
+def test_one_column_is_run_and_the_epochs_asked_for_win_over_a_rows_own(tmp_path):
+    long = {"epochs": 500}
+    spec = small(table.Row("mean", 0.9, long, long | {"beta": 0.1}, "less weight"))
+    (row,) = run(spec, tmp_path, seeds=1, columns=("ours",), over={"epochs": 1})["rows"]
+    assert row["as_published"] is None
+    assert row["ours"]["seeds"] == 1
+    (kept,) = (tmp_path / "rows").iterdir()
+    assert json.loads(kept.read_text())["config"]["epochs"] == 1
+
+
+def test_what_another_process_kept_meanwhile_is_not_trained_again(tmp_path, monkeypatch):
+    asked = []
+
+    def run_rows(configs, *_):
+        asked.append(configs)
+        result = {"metrics": {"map@2/retrieved": 0.5}, "together": 1, "seconds": 0.0}
+        for hidden in ("500,100", "20"):  # as if the other one had been quick
+            table.keep(dataclasses.replace(configs[0], hidden=hidden), result)
+        return [(configs[0], result)]
+
+    monkeypatch.setattr(train_vae, "run_rows", run_rows)
+    spec = small(table.Row("wide", 0.9, {}), table.Row("narrow", 0.8, {"hidden": "20"}))
+    rows = run(spec, tmp_path, seeds=1)["rows"]
+    assert [row["as_published"]["mean"] for row in rows] == [0.5, 0.5]
+    assert len(asked) == 1
+
+
 def test_runs_side_by_side_and_one_at_a_time_give_the_same_scores(tmp_path):
     spec = small(table.Row("mean", 0.9, {}), table.Row("beta", 0.9, {"beta": 0.5}))
     alone, beside = (
