@@ -5,9 +5,10 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float
 
-from .layers import check_choice
+from .layers import check_choice, kept
 
 # Lasagne's HeNormal, by the gain of a ReLU for convolutions and of 1 for dense layers; not cut off.
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -32,6 +33,10 @@ ORDERS: dict[str, tuple[Callable, Callable]] = {
 }
 
 
+def _convolution(x, kernel, *args, **kwargs):
+    return lax.conv_general_dilated(kept(x), kernel, *args, **kwargs)
+
+
 class Part(nn.Module):
     """What the parts of a network share; numbers are kept in float32, whatever dtype computes."""
 
@@ -41,8 +46,9 @@ class Part(nn.Module):
     def conv(self, features: int, stride: int = 1) -> nn.Conv:
         """3 x 3 without a bias, padded so that it sees what a shortcut of the same stride takes."""
         return nn.Conv(
-            features, (3, 3), stride, padding=1, use_bias=False, kernel_init=HE, dtype=self.dtype
-        )
+            features, (3, 3), stride, padding=1, use_bias=False, kernel_init=HE, dtype=self.dtype,
+            conv_general_dilated=_convolution,
+        )  # fmt: skip
 
     def norm(self, train: bool) -> nn.BatchNorm:
         """Batch normalisation with Lasagne's epsilon and running averages."""
