@@ -46,16 +46,17 @@ def lay_out_vectors(vectors: Float[Array | np.ndarray, "n d"], capacity: int = 0
     n = len(vectors)
     rows = max(-(-max(n, capacity) // TILE), 1) * TILE
     if isinstance(vectors, np.ndarray):
-        vectors = np.pad(vectors, ((0, rows - n), (0, 0)))
-    else:
-        vectors = jnp.pad(vectors, ((0, rows - n), (0, 0)))
-    return _prepare(jnp.asarray(vectors), jnp.int32(n))
+        vectors = jnp.asarray(np.pad(vectors, ((0, rows - n), (0, 0))))
+    else:  # a copy even where nothing is added: `overwrite_vectors` may give its memory away
+        vectors = jnp.pad(vectors, ((0, rows - n), (0, 0))) if rows > n else jnp.copy(vectors)
+    size = jnp.int32(n)
+    return Vectors(vectors, size, *_prepare(vectors, size))
 
 
 @jax.jit
 def _prepare(rows, size):
     centre = jnp.sum(rows.astype(jnp.float32), axis=0) / jnp.maximum(size, 1)
-    return Vectors(rows, size, centre, _low(rows, size, centre))
+    return centre, _low(rows, size, centre)
 
 
 def overwrite_vectors(
