@@ -141,7 +141,9 @@ def hash_centres(num_classes: int, bits: int, seed: int = 0) -> Float[np.ndarray
 
     Rows of a Hadamard matrix, and after them their negatives, where bits is a power of two and
     they suffice: any two differ in at least half of the bits. Else random codes of as many ones as
-    minus ones, those of 100 draws whose two closest lie farthest apart.
+    minus ones, each that of 20,000 which lies farthest from the nearest of those before it.
+
+    ValueError where the bits cannot tell the classes apart.
     """
     if bits & (bits - 1) == 0 and num_classes <= 2 * bits:
         hadamard = np.ones((1, 1), np.float32)
@@ -150,5 +152,11 @@ def hash_centres(num_classes: int, bits: int, seed: int = 0) -> Float[np.ndarray
         return np.concatenate([hadamard, -hadamard])[:num_classes]
     random = np.random.RandomState(seed)  # a stream that is frozen for good
     half = np.where(np.arange(bits) < bits // 2, -1, 1).astype(np.float32)
-    draws = [np.stack([random.permutation(half) for _ in range(num_classes)]) for _ in range(100)]
-    return min(draws, key=lambda centres: np.max(centres @ centres.T - bits * np.eye(num_classes)))
+    codes = half[np.argsort(random.random_sample((20_000, bits)), axis=1)]
+    centres, nearest = [half], np.full(len(codes), -bits, np.float32)
+    while len(centres) < num_classes:
+        nearest = np.maximum(nearest, codes @ centres[-1])
+        if nearest.min() == bits:
+            raise ValueError(f"{bits} bits are too few for codes of {num_classes} classes")
+        centres.append(codes[np.argmin(nearest)])
+    return np.stack(centres)

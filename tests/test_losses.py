@@ -127,15 +127,28 @@ def test_a_code_is_central_where_each_bit_is_surely_that_of_its_centre():
 
 @pytest.mark.parametrize(
     ("num_classes", "bits", "least"),
-    [(10, 16, 8), (10, 32, 16), (100, 128, 64), (100, 64, 32), (10, 48, 20), (10, 12, 4)],
+    [
+        (10, 16, 8),
+        (100, 128, 64),
+        (100, 64, 32),
+        (10, 48, 24),
+        (10, 24, 12),
+        (100, 12, 2),
+        (1, 9, 9),
+    ],
 )
 def test_hash_centres_are_far_apart_and_balanced(num_classes, bits, least):
     centres = losses.hash_centres(num_classes, bits)
     assert centres.shape == (num_classes, bits)
     assert set(np.unique(centres)) == {-1, 1}
     distances = (bits - centres @ centres.T) / 2
-    assert distances[~np.eye(num_classes, dtype=bool)].min() >= least
+    assert distances[~np.eye(num_classes, dtype=bool)].min(initial=bits) >= least
     np.testing.assert_array_equal(centres, losses.hash_centres(num_classes, bits))
+
+
+def test_too_few_bits_for_the_classes_are_refused():
+    with pytest.raises(ValueError, match="4 bits are too few for codes of 10 classes"):
+        losses.hash_centres(10, 4)
 
 
 def test_hash_centres_of_a_power_of_two_differ_in_half_of_their_bits():

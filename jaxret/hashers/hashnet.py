@@ -62,7 +62,7 @@ class Outputs(NamedTuple):
     code: Float[Array, "n b"]
     logits: Float[Array, "n k"]
     labels: Int[Array, " n"]
-    centres: Float[Array, "n b"]  # each image's, by its label
+    centres: Float[Array, "n b"] | None  # each image's, by its label, for "central"
 
 
 # name -> (outputs, hyper) -> mean over the batch, or over its pairs
@@ -117,7 +117,9 @@ def make_hashnet(
     if relaxation not in RELAXATIONS:
         raise ValueError(f"relaxation must be one of {', '.join(RELAXATIONS)}, got {relaxation!r}")
     seen, code_of = RELAXATIONS[relaxation]
-    centres = jnp.asarray(losses.hash_centres(model.num_classes, model.bits))
+    centres = None
+    if "central" in terms:  # which needs bits enough to tell the classes apart
+        centres = jnp.asarray(losses.hash_centres(model.num_classes, model.bits))
 
     def normal(mean, images):
         return scale(images) - mean[None]
@@ -137,7 +139,8 @@ def make_hashnet(
         (z, logits), statistics = network.run_training(
             model, params, statistics, dropout_key, x, seen
         )
-        of = Outputs(z, code_of(z), logits, labels, centres[labels])
+        wanted = None if centres is None else centres[labels]
+        of = Outputs(z, code_of(z), logits, labels, wanted)
         found = {name: TERMS[name](of, hyper) for name in terms}
         value = sum(hyper[name] * term for name, term in found.items())
         right = jnp.mean(jnp.argmax(logits, axis=1) == labels)
