@@ -164,6 +164,22 @@ def test_a_trained_hasher_tells_two_kinds_of_image_apart(name):
     assert info["nll"] < 16 * np.log(2)
 
 
+def test_deep_hashing_tells_classes_apart_and_needs_them():
+    rng = np.random.default_rng(2)
+    labels = np.arange(96, dtype=np.int32) % 2
+    bright = np.where(labels[:, None, None, None], rng.integers(150, 250, (96, 8, 8, 1)), 20)
+    images = bright.astype(np.uint8)
+    hasher = hashers.HASHERS["deep"](12, 2, (8, 8, 1), epochs=4, batch_size=32, learning_rate=0.05)
+    with pytest.raises(ValueError, match="learns from labels"):
+        hasher.fit(jax.random.key(0), images)
+    params, info = hasher.fit(jax.random.key(0), images, labels)
+    assert info["accuracy"] > 0.9
+    bits = np.asarray(hasher.encode(params, jnp.asarray(images))) >= 0
+    zero, one = (np.mean(bits[labels == label], axis=0) > 0.5 for label in (0, 1))
+    assert (zero != one).any()
+    assert hasher.distance == "hamming"
+
+
 def test_with_a_view_the_encoder_sees_changed_images_and_the_decoder_rebuilds_them_unchanged():
     seen = []
 
