@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Float32, Int32
 
 from jaxret.search.doors import check_vectors
 
+PART = 2**18  # vectors that are brought to the device at once
 TILE = 4096  # rows that are multiplied at once: with 128 queries their products fit a cache
 UNIT = 2.0**-24  # the rounding error of float32
 
@@ -46,11 +47,22 @@ def lay_out_vectors(vectors: Float[Array | np.ndarray, "n d"], capacity: int = 0
     n = len(vectors)
     rows = max(-(-max(n, capacity) // TILE), 1) * TILE
     if isinstance(vectors, np.ndarray):
-        vectors = jnp.asarray(np.pad(vectors, ((0, rows - n), (0, 0))))
+        vectors = _on_device(vectors, rows)
     else:  # a copy even where nothing is added: `overwrite_vectors` may give its memory away
         vectors = jnp.pad(vectors, ((0, rows - n), (0, 0))) if rows > n else jnp.copy(vectors)
     size = jnp.int32(n)
     return Vectors(vectors, size, *_prepare(vectors, size))
+
+
+def _on_device(vectors: np.ndarray, rows: int) -> Array:
+    """With rows of 0 up to so many; many vectors in parts, so that only the result is made."""
+    n = len(vectors)
+    if n <= PART:
+        return jnp.asarray(np.pad(vectors, ((0, rows - n), (0, 0))))
+    placed = jnp.zeros((rows, vectors.shape[1]), vectors.dtype)
+    for start in range(0, n, PART):
+        placed = _write(placed, jnp.asarray(vectors[start : start + PART]), start)
+    return placed
 
 
 @jax.jit
