@@ -87,9 +87,6 @@ def test_what_bounds_cannot_prove_is_known_and_searched_exactly():
     assert proven.all()
 
 
-@pytest.mark.parametrize(
-    ("capacity", "d", "k"), [(4096, 2000, 500), (61440, 784, 1000), (10**8, 2, 65)]
-)
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
 def test_vectors_brought_in_parts_are_laid_out_as_whole(monkeypatch, dtype):
     gallery = np.random.default_rng(4).normal(size=(70, 3)).astype(dtype)
@@ -99,6 +96,9 @@ def test_vectors_brought_in_parts_are_laid_out_as_whole(monkeypatch, dtype):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("capacity", "d", "k"), [(4096, 2000, 500), (61440, 784, 1000), (10**8, 2, 65)]
+)
 def test_groups_divide_a_word_of_a_mask(capacity, d, k):
     assert 32 % euclidean.rows_of_group(capacity, d, k) == 0
 
