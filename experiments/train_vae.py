@@ -149,8 +149,13 @@ def make_encode(config: VaeConfig, vae):
     return jax.jit(encode)
 
 
+def score(config: VaeConfig, vae, trained: report.Trained) -> dict[str, float]:
+    """Retrieval, and the bound on the likelihood of the query images."""
+    return report.score(trained, config.eval_k) | negative_elbo(vae, trained, config.seed)
+
+
 CONFIG = VaeConfig
-run_rows = functools.partial(table.train_rows, build=build, make_encode=make_encode)
+run_rows = functools.partial(table.train_rows, build=build, make_encode=make_encode, score=score)
 
 
 def main(config: VaeConfig) -> None:
@@ -166,7 +171,7 @@ def main(config: VaeConfig) -> None:
     state, history = harness.train(workdir, vae.trainer, config.hyper(), protocol.train, config)
     encode = make_encode(config, vae)
     trained = report.Trained(protocol, overlap, encode, state.params, distance)
-    metrics = report.score(trained, config.eval_k) | negative_elbo(vae, trained, config.seed)
+    metrics = score(config, vae, trained)
 
     examples = protocol.query.images[:12]
     rebuilt = vae.reconstruct(state.params, jnp.asarray(examples))

@@ -191,6 +191,18 @@ TABLES = {
                   "of the bits' probabilities"),
         ),
     ),
+    "elbo": Table(
+        "negative evidence lower bound of the test images in nats, the thesis's layers",
+        tuple(
+            _open(f"N = {n}", {"latent_dim": n, "learning_rate_end": 1e-4},
+                  "75 epochs, falling learning rate", n)
+            for n in (2, 10, 20)
+        ),
+        axis="N",
+        metric="negative_elbo_nats",
+        lower=True,
+        beside=("nll_nats", "kl_nats", "map@2/retrieved", "map@1000/retrieved"),
+    ),
     "floors": Table(
         "what codes without learning give (K = 2)",
         (
