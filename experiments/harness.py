@@ -126,7 +126,8 @@ def run(config_class: type[Config], main: Callable[[Config], None]) -> None:
         if len(argv) > 1:
             raise ValueError(f"flags start with --, got {argv[1]!r}")
         values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(config_class)}
-        values["data_dir"] = values["data_dir"] or os.environ.get("JAXRET_DATA_DIR", "")
+        if "data_dir" in values:
+            values["data_dir"] = values["data_dir"] or os.environ.get("JAXRET_DATA_DIR", "")
         config = config_class(**values)
         config.check()
         logging.set_verbosity(logging.FATAL)  # Orbax logs what it also raises, with tracebacks
