@@ -24,6 +24,7 @@ class ZooConfig:
     protocol: str = flag("mnist-test", "what the tables that count are of, as they say")
     error: str = flag("mse/test", "a metric that the tables have beside their own, drawn across")
     score: str = flag("map@2/retrieved", "another, drawn upwards")
+    code_size: int = flag(0, "only models whose code is so many numbers; 0: of all sizes")
 
     def check(self) -> None:
         """See harness.Config."""
@@ -45,6 +46,8 @@ def points_of(config: ZooConfig) -> dict[str, dict[str, tuple[float, float]]]:
             for row in table["rows"]:
                 for column in COLUMNS:
                     found = row.get("beside", {}).get(column, {})
+                    if config.code_size not in (0, found.get("code_size")):
+                        continue
                     if {config.error, config.score} <= found.keys():
                         place = found[config.error], found[config.score]
                         name = f"{row['name']} ({table['table']})"
@@ -63,7 +66,8 @@ def main(config: ZooConfig) -> None:
     if len(every) < 3:
         raise ValueError(f"--tables must have 3 results of {config.protocol}, got {len(every)}")
     correlation = stats.spearmanr(*zip(*every, strict=True)).statistic
-    said = f"{len(every)} models of {config.protocol}: rank correlation {correlation:.2f}"
+    size = f", codes of {config.code_size}" if config.code_size else ""
+    said = f"{len(every)} models of {config.protocol}{size}: rank correlation {correlation:.2f}"
     figure = viz.numbered_points(points, config.error, config.score, said)
     harness.save_figure(Path(config.out), figure)
     print(f"{said} between {config.error} and {config.score}; written to {config.out}")

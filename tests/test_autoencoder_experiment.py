@@ -165,12 +165,13 @@ def test_reconstructions_of_nothing_are_refused(given, message):
         reconstructions.ReconstructionsConfig(**given).check()
 
 
-def written_table(folder, protocol, rows):
-    """A table.json of (name, column, mse/test, map@2/retrieved)."""
+def written_table(folder, protocol, rows, size=32):
+    """A table.json of (name, column, mse/test, map@2/retrieved), and one code_size."""
     folder.mkdir()
+    metrics = "mse/test", "map@2/retrieved", "code_size"
     rows = [
-        {"name": name, "beside": {column: {"mse/test": mse, "map@2/retrieved": score}}}
-        for name, column, mse, score in rows
+        {"name": name, "beside": {column: dict(zip(metrics, (*scores, size), strict=True))}}
+        for name, column, *scores in rows
     ]
     table = {"table": f"paper:{folder.name}", "protocol": protocol, "rows": rows}
     (folder / "table.json").write_text(json.dumps(table))
@@ -180,7 +181,7 @@ def test_the_zoo_has_a_point_for_each_result_and_their_rank_correlation(tmp_path
     written_table(
         tmp_path / "a", "mnist-test", [("A", "ours", 0.01, 0.9), ("B", "ours", 0.02, 0.8)]
     )
-    written_table(tmp_path / "b", "mnist-test", [("C", "as_published", 0.03, 0.95)])
+    written_table(tmp_path / "b", "mnist-test", [("C", "as_published", 0.03, 0.95)], 8)
     written_table(tmp_path / "c", "fashion_mnist-test", [("A", "ours", 0.5, 0.1)])
     config = zoo.ZooConfig(tables=f"{tmp_path / 'a'},{tmp_path}", out=str(tmp_path / "zoo.png"))
     assert zoo.points_of(config) == {
@@ -193,6 +194,7 @@ def test_the_zoo_has_a_point_for_each_result_and_their_rank_correlation(tmp_path
     # Ranks 1, 2, 3 against 2, 1, 3: 1 - 6 * 2 / (3 * 8).
     assert "3 models of mnist-test: rank correlation 0.50" in done.stdout, done.stderr
     assert (tmp_path / "zoo.png").stat().st_size > 1000
+    assert set(zoo.points_of(dataclasses.replace(config, code_size=8))) == {"C (paper:b)"}
     with pytest.raises(ValueError, match="3 results of digits-test, got 0"):
         zoo.main(dataclasses.replace(config, protocol="digits-test"))
     with pytest.raises(ValueError, match=r"no table\.json in nowhere"):
