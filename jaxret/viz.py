@@ -286,7 +286,7 @@ def numbered_points(
     """Points (x, y) by name and then by column, such as "ours"; a number stands for the name."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     panel = figure.subplots()
-    columns = list(dict.fromkeys(column for by_column in points.values() for column in by_column))
+    columns = sorted({column for by_column in points.values() for column in by_column})
     for i, column in enumerate(columns):
         here = [by_column[column] for by_column in points.values() if column in by_column]
         colours = {"facecolors": to_rgba(f"C{i}", 0.25), "edgecolors": f"C{i}"}
