@@ -62,7 +62,9 @@ class HasherConfig(harness.Config):
     )
     dtype: str = flag("float32", "of convolutions; weights and statistics are float32",
                       ("float32", "bfloat16"))  # fmt: skip
-    data_parallel: bool = flag(False, "split each batch over all devices")
+    data_parallel: bool = flag(
+        False, "split each batch over all devices; on a CPU over its cores, faster by a fifth on 2"
+    )  # fmt: skip
     eval_k: int = flag(1000, "K of map@K/retrieved and precision@K")
 
     # How many devices share the work is no more part of what is computed than where it is written.
@@ -84,6 +86,10 @@ class HasherConfig(harness.Config):
                 raise ValueError(f"--{name} must lie from 0 to below 1, got {getattr(self, name)}")
         if not self.terms():
             raise ValueError(f"one of --{', --'.join(TERMS)} must be above 0")
+
+    def cpu_devices(self) -> int:
+        """How many devices a CPU shall be."""
+        return harness.devices_of_cpu(self.batch_size) if self.data_parallel else 1
 
     def terms(self) -> tuple[str, ...]:
         """What training minimises."""
@@ -207,7 +213,7 @@ def main(config: HasherConfig) -> None:
     """One run."""
     import jax
 
-    from jaxret import hashers
+    from jaxret import hashers, train
 
     protocol, overlap = harness.load_data(config)
     mean, num_classes = (
@@ -215,11 +221,7 @@ def main(config: HasherConfig) -> None:
         len(protocol.train.class_names),
     )
     model = build(config, mean, num_classes)
-    mesh = None
-    if config.data_parallel:
-        mesh = jax.make_mesh(
-            (jax.device_count(),), ("images",), axis_types=(jax.sharding.AxisType.Auto,)
-        )
+    mesh = train.mesh_of_all() if config.data_parallel else None
     workdir = harness.Workdir(config)
     state, history = harness.train(
         workdir,
@@ -230,7 +232,7 @@ def main(config: HasherConfig) -> None:
         scan=by_scan(config),
         mesh=mesh,
     )
-    params = hashers.weights(state)
+    params = jax.device_put(hashers.weights(state), jax.devices()[0])
     trained = report.Trained(protocol, overlap, make_encode(config, model), params, "hamming")
     metrics = score(config, model, trained)
     report.draw(workdir, trained, history)

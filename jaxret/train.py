@@ -192,7 +192,7 @@ def fit(
     runs = state.step.shape
     if runs and not scan:
         raise ValueError("a sweep trains by scan; pass scan=True")
-    step = trainer.step if mesh is None else _split_over(mesh, trainer.step, batch_size)
+    step = trainer.step if mesh is None else split_over(mesh, trainer.step, batch_size)
     if scan:
         run_epoch = make_epoch(step, num_images, batch_size)
         run_epoch = jax.jit(jax.vmap(run_epoch, (0, 0, None, None)) if runs else run_epoch)
@@ -222,10 +222,18 @@ def fit(
     return state
 
 
-def _split_over(mesh: Mesh, step: Callable, batch_size: int) -> Callable:
+def mesh_of_all() -> Mesh:
+    """All devices along one axis, for `fit` and `split_over`."""
+    kind = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((jax.device_count(),), ("images",), axis_types=kind)
+
+
+def split_over(mesh: Mesh, step: Callable, batch_size: int) -> Callable:
     """A step that computes each device's share of the batch there.
 
-    What is a mean over the batch, statistics included, stays a mean over the whole batch.
+    What is a mean over the batch, statistics included, stays a mean over the whole batch. On a CPU
+    XLA convolves on one thread per device: as many devices as cores (jax_num_cpu_devices, set
+    before JAX starts) keep all of them busy.
     """
     (axis,) = mesh.axis_names
     if batch_size % mesh.size:
