@@ -34,24 +34,25 @@ def convolutional(name: str, channels: tuple[int, ...], head_size: int | None):
     """(encode, params): jitted, of an autoencoder of jaxret.models.MODELS."""
     import jax
 
-    from jaxret import hashers, models
+    from jaxret import hashers, models, train
 
     model = models.MODELS[name](SHAPE, head_size, channels)
     made = hashers.make_autoencoder(model, SHAPE)
     init = made.trainer.init(jax.random.key(0), {"learning_rate": 1e-3})
-    return jax.jit(made.encode), init.params
+    return jax.jit(made.encode, compiler_options=train.convolution_options()), init.params
 
 
 def deep_hash():
     """(encode, variables): jitted, of DRHN-1 with 48 bits."""
     import jax
 
-    from jaxret import hashers, models
+    from jaxret import hashers, models, train
 
     mean = np.full(COLOUR, 0.5, np.float32)
     made = hashers.make_hashnet(models.HashNet(1, 48, 10), mean)
     hyper = {"learning_rate": 0.1, "weight_decay": 0.0, "step": 0, "steps": 1}
-    return jax.jit(made.encode), hashers.weights(made.trainer.init(jax.random.key(0), hyper))
+    encode = jax.jit(made.encode, compiler_options=train.convolution_options())
+    return encode, hashers.weights(made.trainer.init(jax.random.key(0), hyper))
 
 
 CASES = {

@@ -5,9 +5,8 @@
 MNIST-sized random images (throughput does not depend on what they show), 784-500-100-10, batch
 100, Adam, 75-epoch settings; a run is one epoch. Convolutional autoencoders have batches of 128; a
 run is 50 of these. DRHN-1 of Jimenez 2017 with 48 bits, by its published recipe: a run is 10 steps
-of 128, each split over the cores as by train_hasher.py --data_parallel. PyTorch, where it is
-installed, runs eagerly on tensors indexed directly, its fastest way without a compiler, and
-convolves in its own layout and as channels_last; both use every core.
+of 128. PyTorch, where it is installed, runs eagerly on tensors indexed directly, its fastest way
+without a compiler, and convolves in its own layout and as channels_last; both use every core.
 """
 
 import itertools
@@ -196,13 +195,9 @@ def deep_hash(images: np.ndarray, labels: np.ndarray):
     hyper = {name: jnp.float32(value) for name, value in (names | {"classification": 1.0}).items()}
     state = made.trainer.init(jax.random.key(0), hyper)
     variables, images, labels = hashers.weights(state), jnp.asarray(images), jnp.asarray(labels)
-    mesh = train.mesh_of_all()
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    state, hyper, images, labels = jax.device_put((state, hyper, images, labels), everywhere)
     scan = jax.default_backend() != "cpu"
     make = train.make_epoch if scan else train.make_epoch_loop
-    step = train.split_over(mesh, made.trainer.step, CONV_BATCH)
-    epoch = make(step, len(images), CONV_BATCH)
+    epoch = make(made.trainer.step, len(images), CONV_BATCH)
     epoch = jax.jit(epoch) if scan else epoch
 
     def one_epoch():
@@ -288,7 +283,6 @@ def _layouts() -> dict[str, bool]:
 def main() -> None:
     """Time and write."""
     options = timing.parser(__doc__).parse_args()
-    timing.harness.prepare_cpu(timing.harness.devices_of_cpu(CONV_BATCH))
     print(timing.machine())
     num_images, repeats = (10_000, 5) if options.quick else (60_000, 7)
     images = np.random.default_rng(0).integers(0, 256, (num_images, 28, 28, 1)).astype(np.uint8)

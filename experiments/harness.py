@@ -131,7 +131,7 @@ def run(config_class: type[Config], main: Callable[[Config], None]) -> None:
         config = config_class(**values)
         config.check()
         logging.set_verbosity(logging.FATAL)  # Orbax logs what it also raises, with tracebacks
-        _prepare_jax(getattr(config, "cpu_devices", lambda: 1)())
+        _prepare_jax()
         warnings.showwarning = _one_line_warning
         sys.unraisablehook = _without_closed_loops
         main(config)
@@ -149,29 +149,13 @@ def _without_closed_loops(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _prepare_jax(cpu_devices: int) -> None:
+def _prepare_jax() -> None:
     """Keep compiled programs between runs: the second start takes a second instead of eight."""
     import jax
-
-    prepare_cpu(cpu_devices)
 
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxret" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
-def devices_of_cpu(batch_size: int) -> int:
-    """The most devices, one for a core that this process may use, that share a batch evenly."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(n for n in range(1, (cores or 1) + 1) if batch_size % n == 0)
-
-
-def prepare_cpu(devices: int) -> None:
-    """Have a CPU be so many devices, unless XLA_FLAGS says how many; before JAX starts."""
-    import jax
-
-    if devices > 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", devices)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -246,3 +246,9 @@ def test_an_optimizer_hears_which_step_of_how_many_it_is():
         epochs=4, batch_size=50, on_epoch=lambda _, info: heard.append(float(info.terms["share"])),
     )  # fmt: skip
     np.testing.assert_allclose(heard, [0, 0.25, 0.5, 0.75])
+
+
+def test_options_for_convolutions_are_those_that_this_compiler_takes():
+    options = train.convolution_options()
+    jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    assert options is None or jax.default_backend() == "cpu"

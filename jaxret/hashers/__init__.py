@@ -103,7 +103,8 @@ def deep_hasher(
         )  # fmt: skip
 
     blank = np.zeros(image_shape, np.float32)  # encode takes the mean from the params
-    return Hasher(fit, jax.jit(made(blank).encode), "hamming")
+    encode = jax.jit(made(blank).encode, compiler_options=train.convolution_options())
+    return Hasher(fit, encode, "hamming")
 
 
 def _fitted(trainer, key, hyper, images, labels, **how):
