@@ -153,7 +153,10 @@ def make_encode(config: AutoencoderConfig, model):
     """An image's code, jitted: (params, images) -> f32[n b]."""
     import jax
 
-    return jax.jit(model.mean if config.variational else model.encode)
+    from jaxret import train
+
+    options = None if by_scan(config) else train.convolution_options()
+    return jax.jit(model.mean if config.variational else model.encode, compiler_options=options)
 
 
 def by_scan(config: AutoencoderConfig) -> bool:
