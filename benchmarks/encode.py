@@ -112,7 +112,7 @@ def main() -> None:
                 partial(ours, images),
                 {name: partial(peer, images) for name, peer in peers.items()},
                 equal={
-                    name: bool(np.allclose(codes, peer(images)[:, : codes.shape[1]], atol=1e-3))
+                    name: bool(np.allclose(codes, peer(images)[:, : codes.shape[1]], atol=1e-4))
                     for name, peer in peers.items()
                 },
                 work=batch,

@@ -16,7 +16,7 @@ CONV = PLAIN | {"channels": "16,8"}
 WIDE = CONV | {"channels": "16,32"}
 NORMED = {"batch_norm": True, "epochs": 10}
 FALLING = {"learning_rate": 3e-3, "learning_rate_end": 1e-5}
-SLOWER = {"learning_rate": 1e-3}  # dense layers: at 0.003 they die in the first steps (mse 0.124)
+SLOWER = {"learning_rate": 1e-3}  # at 0.003 the dense one dies in its first steps (mse 0.124)
 SMALL = FALLING | {"latent_dim": 32}  # one size of code for all
 
 
