@@ -96,11 +96,12 @@ def test_vectors_brought_in_parts_are_laid_out_as_whole(monkeypatch, dtype):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("on_host", [False, True])
 @pytest.mark.parametrize(
-    ("capacity", "d", "k"), [(4096, 2000, 500), (61440, 784, 1000), (10**8, 2, 65)]
+    ("capacity", "d", "k"), [(4096, 2000, 500), (61440, 784, 1000), (10**8, 2, 65), (4096, 784, 1)]
 )
-def test_groups_divide_a_word_of_a_mask(capacity, d, k):
-    assert 32 % euclidean.rows_of_group(capacity, d, k) == 0
+def test_groups_divide_a_word_of_a_mask(capacity, d, k, on_host):
+    assert 32 % euclidean.rows_of_group(capacity, d, k, on_host) == 0
 
 
 def test_long_vectors_are_found_too():

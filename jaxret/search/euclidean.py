@@ -4,7 +4,7 @@
 lower bounds on distances. The groups of rows with the smallest bounds are searched by direct
 differences; where the next group's bound is above the k-th distance so found, nothing was lost.
 A query that this does not prove is searched by direct differences alone. On a CPU, NumPy chooses
-many groups faster than XLA.
+the groups faster than XLA, unless there is one query and its dispatch counts.
 """
 
 import math
@@ -22,7 +22,7 @@ from jaxret.search.select import Compiled, Neighbors, apart, on_cpu, smallest
 from jaxret.search.vectors import TILE, Vectors, direct, lay_out_vectors, slack, squared_norms
 
 CLUSTER = 32  # groups
-MANY = 64  # neighbours: beyond, groups are smaller, and chosen on the host where that is the CPU
+MANY = 64  # neighbours: beyond, groups are smaller on any device
 LARGE = 8  # from an eighth of the gallery on, no bound pays
 CHOICE = 4  # reading one number of a group costs as much as choosing among so many groups
 NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once
@@ -55,16 +55,17 @@ def euclidean_topk(
     query, k_there = query.astype(np.float32), min(k, gallery.capacity)
     traced = doors.is_traced(query, *gallery, mask)
     host = on_cpu(gallery.rows) and not traced
-    run = partial(_search, gallery=gallery, k=k_there, memory=memory)
+    on_host = host and (len(query) > 1 or k_there > MANY)
+    group = rows_of_group(*gallery.rows.shape, k_there, on_host)
+    run = partial(_search, gallery=gallery, k=k_there, group=group, memory=memory)
     if k_there * LARGE > gallery.capacity:
         if host:
             found = run(_ALL, query, mask, partial(_select_on_host, k=k_there))
         else:
             found = run(partial(_SELECT, k=k_there), query, mask)
         return select.neighbors(*found, k, np.inf)
-    group = rows_of_group(*gallery.rows.shape, k_there)
     sizes = {"k": k_there, "group": group}
-    if host and k_there > MANY:
+    if on_host:
         finish = partial(_choose_on_host, gallery=gallery, **sizes)
         *found, proven = run(partial(_MINIMA, group=group), query, mask, finish)
     else:
@@ -79,29 +80,31 @@ def euclidean_topk(
     return select.neighbors(*found, k, np.inf)
 
 
-def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, memory):
+def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, group, memory):
     found = (
         (search(*tile, *gallery), count)
         for tile, count in select.tiles(
-            [query, mask], bytes_of_query(*gallery.rows.shape, k), memory, NEAR
+            [query, mask], bytes_of_query(*gallery.rows.shape, k, group), memory, NEAR
         )
     )
     return select.gather(found, finish)
 
 
-def rows_of_group(capacity: int, d: int, k: int) -> int:
-    """How many rows share a bound: few where many of them are read, for k groups or more."""
-    if k <= MANY:
+def rows_of_group(capacity: int, d: int, k: int, on_host: bool) -> int:
+    """How many rows share a bound: few where many of them are read, for k groups or more.
+
+    Choosing few among small groups is cheap on the host only.
+    """
+    if k <= MANY and not on_host:
         return 32
-    even = CHOICE * capacity / (k * d)  # where choosing costs as much as reading, squared
+    even = CHOICE * capacity / (_wanted(k) * d)  # where choosing costs as much as reading, squared
     return 1 << min(5, max(0, round(math.log2(even) / 2)))
 
 
-def bytes_of_query(capacity: int, d: int, k: int) -> int:
+def bytes_of_query(capacity: int, d: int, k: int, group: int) -> int:
     """The memory that a query needs beside the gallery, about."""
     if k * LARGE > capacity:
         return 12 * capacity
-    group = rows_of_group(capacity, d, k)
     groups = capacity // group
     return 4 * (2 * TILE + 2 * groups + 4 * groups // CLUSTER + 2 * k * group * (d + 4))
 
@@ -122,13 +125,13 @@ def bounded(
     If exact, the groups' least distances take the place of bounds, and everything is proven.
     """
     minima = _group_minima(query, mask, rows, size, centre, low, group, exact)
-    chosen, cut = _smallest_groups(minima, _wanted(k, len(minima)), size >= 0)
+    chosen, cut = _smallest_groups(minima, min(_wanted(k), len(minima)), size >= 0)
     found = among(query, mask, rows, size, centre, chosen, cut, k, group)
     return *found[:2], found[2] | exact
 
 
-def _wanted(k, groups):
-    return min(k + SPARE + k // 8, groups)
+def _wanted(k):
+    return k + SPARE + k // 8
 
 
 def minima_by_query(query, mask, rows, size, centre, low, group: int):
@@ -139,7 +142,7 @@ def minima_by_query(query, mask, rows, size, centre, low, group: int):
 
 def _choose_on_host(minima, query, mask, gallery, k, group):
     """Search the groups that NumPy finds to have the smallest bounds."""
-    chosen = _smallest_on_host(np.asarray(minima), _wanted(k, minima.shape[1]))
+    chosen = _smallest_on_host(np.asarray(minima), min(_wanted(k), minima.shape[1]))
     return _AMONG(
         query, mask, gallery.rows, gallery.size, gallery.centre, *chosen, k=k, group=group
     )

@@ -180,7 +180,8 @@ def _per_query(gallery, k, mask):
     if mask is not None and len(mask) > 1:
         per_query += 4 * mask.shape[1] + rows // 4
     if isinstance(gallery.shares, vectors.Vectors):
-        return per_query + euclidean.bytes_of_query(rows, width, k)
+        group = euclidean.rows_of_group(rows, width, k, on_host=False)
+        return per_query + euclidean.bytes_of_query(rows, width, k, group)
     if k <= hamming.FEW:
         return per_query + rows // 16 + 256 * k * width
     return per_query + (rows + k * (64 + 4 * width) if k * hamming.LARGE <= rows else 16 * rows)
