@@ -85,7 +85,7 @@ def training(n: int, bits: int, column: str, seed: int, options) -> Job:
     # Compilation and evaluation, then each pass over the training images.
     seconds = 30 + 6 * n + config.epochs * 0.25 * (1 + n)
     script = EXPERIMENTS / "train_hasher.py"
-    options = "--resume", f"--data_dir={options.data_dir}"
+    options = "--resume", "--watch", f"--data_dir={options.data_dir}"
     return Job(name, command(script, *flags, *options), seconds, result, done)
 
 

@@ -338,10 +338,11 @@ def train(
     config: Config,
     scan: bool = True,
     mesh: Any = None,
+    watch: Callable[[Any], dict[str, float]] = lambda state: {},
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Train in a work folder: resume, show progress, log, save. Gives the last state and the log.
 
-    images is an ImageSet; scan and mesh are train.fit's.
+    images is an ImageSet; scan and mesh are train.fit's. watch gives further numbers of each epoch.
     """
     import jax
 
@@ -363,7 +364,7 @@ def train(
     def on_epoch(state, info):
         nonlocal seconds, saved
         seconds += info.seconds
-        terms = {name: float(value) for name, value in info.terms.items()}
+        terms = {name: float(value) for name, value in info.terms.items()} | watch(state)
         progress(info.epoch, terms, info.images_per_second)
         history.append(
             {

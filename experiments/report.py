@@ -53,7 +53,8 @@ def draw(workdir: harness.Workdir, trained: Trained, history: list[dict[str, Any
 
     protocol = trained.protocol
     if history:
-        terms = [name for name in history[0] if name not in harness.LOG_BOOKKEEPING]
+        logged = set.intersection(*map(set, history))  # a run resumed with --watch has more
+        terms = [n for n in history[0] if n in logged and n not in harness.LOG_BOOKKEEPING]
         workdir.plot(
             "losses",
             viz.loss_curves(

@@ -63,10 +63,14 @@ class HasherConfig(harness.Config):
     dtype: str = flag("float32", "of convolutions; weights and statistics are float32",
                       ("float32", "bfloat16"))  # fmt: skip
     data_parallel: bool = flag(False, "split each batch over all devices")
+    watch: bool = flag(
+        False, "after each epoch log (and at the end draw) the classifier's loss and accuracy on "
+        "the queries and on the first 10,000 training images",
+    )  # fmt: skip
     eval_k: int = flag(1000, "K of map@K/retrieved and precision@K")
 
     # How many devices share the work is no more part of what is computed than where it is written.
-    ELSEWHERE = (*harness.Config.ELSEWHERE, "data_parallel")
+    ELSEWHERE = (*harness.Config.ELSEWHERE, "data_parallel", "watch")
 
     def check(self) -> None:
         """See harness.Config."""
@@ -163,25 +167,37 @@ def by_scan(config: HasherConfig) -> bool:
     return jax.default_backend() != "cpu"
 
 
-def accuracy(model, trained: report.Trained, images) -> float:
-    """The share of an ImageSet that the classifier names rightly."""
-    import numpy as np
+def classified(model, encode, params, images) -> dict[str, float]:
+    """The classifier's loss on an ImageSet, and the share that it names rightly."""
+    import jax.numpy as jnp
+    import optax
 
     from jaxret.evaluate import encode_in_batches
 
-    codes = encode_in_batches(trained.encode, trained.params, images.images)
-    logits = model.classify_codes(trained.params, codes)
-    return float(np.mean(np.argmax(np.asarray(logits), axis=1) == images.labels))
+    codes = encode_in_batches(encode, params, images.images)
+    logits, labels = model.classify_codes(params, codes), jnp.asarray(images.labels)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    right = jnp.argmax(logits, axis=1) == labels
+    return {"loss": float(loss.mean()), "accuracy": float(right.mean())}
+
+
+def of_parts(model, encode, params, protocol) -> dict[str, float]:
+    """The classifier's loss and accuracy on queries and on some training images."""
+    from jaxret.data.sets import take
+
+    parts = {"train": take(protocol.train, slice(10_000)), "test": protocol.query}
+    scores = {part: classified(model, encode, params, of) for part, of in parts.items()}
+    return {
+        f"{name}/{part}": of[name] for name in ("loss", "accuracy") for part, of in scores.items()
+    }
 
 
 def score(config: HasherConfig, model, trained: report.Trained) -> dict[str, float]:
     """Retrieval and accuracy."""
-    from jaxret.data.sets import take
-
-    few = take(trained.protocol.train, slice(10_000))
+    found = of_parts(model, trained.encode, trained.params, trained.protocol)
     return report.score(trained, config.eval_k) | {
-        "accuracy": accuracy(model, trained, trained.protocol.query),
-        "accuracy/train": accuracy(model, trained, few),
+        "accuracy": found["accuracy/test"],
+        "accuracy/train": found["accuracy/train"],
     }
 
 
@@ -222,6 +238,11 @@ def main(config: HasherConfig) -> None:
         mesh = jax.make_mesh(
             (jax.device_count(),), ("images",), axis_types=(jax.sharding.AxisType.Auto,)
         )
+    encode = make_encode(config, model)
+
+    def watch(state):
+        return of_parts(model, encode, hashers.weights(state), protocol) if config.watch else {}
+
     workdir = harness.Workdir(config)
     state, history = harness.train(
         workdir,
@@ -231,9 +252,9 @@ def main(config: HasherConfig) -> None:
         config,
         scan=by_scan(config),
         mesh=mesh,
+        watch=watch,
     )
-    params = hashers.weights(state)
-    trained = report.Trained(protocol, overlap, make_encode(config, model), params, "hamming")
+    trained = report.Trained(protocol, overlap, encode, hashers.weights(state), "hamming")
     metrics = score(config, model, trained)
     report.draw(workdir, trained, history)
     report.finish(workdir, config, trained, metrics, report.training_record(history))

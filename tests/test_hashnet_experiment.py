@@ -41,8 +41,12 @@ FLAGS = {"epochs": 8, "quantisation": 0.1, "ema": 0.5}
 
 
 def test_digits_are_found_by_twelve_bits(tmp_path):
-    result = run(tmp_path, **FLAGS)
+    result = run(tmp_path, **FLAGS, watch=True)
     metrics = result["metrics"]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for part, score in (("test", "accuracy"), ("train", "accuracy/train")):
+        assert lines[-1][f"accuracy/{part}"] == pytest.approx(metrics[score])
+        assert lines[-1][f"loss/{part}"] < lines[0][f"loss/{part}"]
     assert metrics["map@1000/retrieved"] > 0.85
     assert metrics["accuracy"] > 0.9
     assert metrics["accuracy/train"] > 0.9
