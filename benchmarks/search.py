@@ -9,9 +9,9 @@ vectors are random. A row is one case beside one peer, timed in turn with it; fa
 modes of very different speed on some machines, so its fastest run is given too (ratio_to_best).
 A peer whose search would take minutes gets the first peer_queries of the queries, and its seconds
 are scaled to all of them. peak_bytes is by how much resident memory grew at its peak during the
-first search, compilation included, on Linux; where that search took over 30 seconds, it is the one
-that is timed. Cases that the JSON file holds are not run again: a grid that was stopped goes on,
-and a chart is drawn of all that is there.
+first search, compilation included, on Linux; where that took over 30 seconds, the first searches
+are the ones that count. Cases that the JSON file holds are not run again: a grid that was stopped
+goes on, and a chart is drawn of all that is there.
 """
 
 import itertools
@@ -31,8 +31,9 @@ DIMENSIONS = (10, 64, 128)
 QUERIES = (1, 100, 10_000)
 NEIGHBORS = (1, 10, 100, 1000)
 LONG = 6  # seconds: what takes so long is timed once
-FIRST = 30  # seconds: of what takes so long the first search counts, with its compilation
-PEER_PAIRS = 2 * 10**9  # query and row: what a peer is given at most
+FIRST = 30  # seconds: where ours takes so long the first searches count, with compilation
+PEER_PAIRS = 2 * 10**9  # query and row: what a peer is given at most,
+PEER_VECTORS = 2000  # but so many vectors: faiss multiplies 1,000 at a fifth of its rate for 2,000
 
 Search = Callable[[], tuple[np.ndarray, np.ndarray]]  # distances and rows
 
@@ -172,24 +173,25 @@ def run_case(
 
     The peers answer this share of the queries.
     """
-    found: list[tuple] = []
-    start = time.perf_counter()
-    peak = peak_growth(lambda: found.append(own()))
-    first = time.perf_counter() - start
-    (ours,) = found
-    theirs = {name: peer() for name, peer in peers.items()}
-    if first > FIRST:
-        timed = [[first], *timing.in_turn(*peers.values(), repeats=1, warmup=0)]
-    else:
+    answers: list[tuple] = []
+
+    def first(search: Search) -> list[float]:
+        start = time.perf_counter()
+        answers.append(search())
+        return [time.perf_counter() - start]
+
+    timed: list[list[float]] = []
+    peak = peak_growth(lambda: timed.append(first(own)))
+    timed += [first(peer) for peer in peers.values()]
+    if timed[0][0] < FIRST:
         timed = timing.in_turn(own, *peers.values(), repeats=1, warmup=0)
         once = sum(taken[0] for taken in timed)
         if once < max(seconds, LONG):
             repeats = max(3, min(31, int(seconds / once)))
             timed = timing.in_turn(own, *peers.values(), repeats=repeats, warmup=0)
+    ours, *theirs = answers
     rows = []
-    for (name, answer), taken in itertools.zip_longest(
-        theirs.items(), timed[1:], fillvalue=(None, None)
-    ):
+    for name, answer, taken in zip(peers, theirs, timed[1:], strict=True):
         taken = [one / share for one in taken]
         row = timing.summary(case, timed[0], name, taken, check(ours, answer))
         rows.append(row | {"ratio_to_best": min(taken) / row["seconds"], "peak_bytes": peak})
@@ -227,7 +229,7 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
     everyone = faiss_peers(gallery, bits) | usearch_peer(gallery, bits)
     for case, (q, k) in cases.items():
         query = queries[:q]
-        peer_query = query[: max(1, PEER_PAIRS // n)]
+        peer_query = query[: max(1 if bits else PEER_VECTORS, PEER_PAIRS // n)]
         peers = {
             name: peer(peer_query, k)
             for name, peer in everyone.items()

@@ -113,10 +113,24 @@ def test_long_vectors_are_found_too():
 def test_the_host_chooses_the_same_groups_as_the_device():
     values = RNG(3).normal(size=(5, 1024)).astype(np.float32)
     for wanted in (1, 20, 40, 1000, 1024):
-        on_host = euclidean._smallest_on_host(values, wanted)
+        on_host = euclidean._cut(*euclidean._smallest_on_host(values, wanted + 1), wanted)
         on_device = euclidean._smallest_groups(jnp.asarray(values.T), wanted, jnp.bool_(True))
         for host, device in zip(on_host, on_device, strict=True):
             np.testing.assert_array_equal(host, device)
+
+
+@pytest.mark.parametrize("k", [1, 10, 100, 1200])
+@pytest.mark.parametrize("masks", [None, 1, 3])
+def test_stretches_of_rows_give_what_the_whole_gives(monkeypatch, k, masks):
+    """With ties across them, and a last one that is shorter."""
+    gallery = RNG(6).integers(0, 3, size=(20_000, 5)).astype(np.float32)
+    query = RNG(7).normal(size=(3, 5)).astype(np.float32)
+    mask = None if masks is None else RNG(8).random((masks, len(gallery))) < 0.5
+    laid = search.lay_out_vectors(gallery)
+    monkeypatch.setattr(euclidean, "STRETCH", 2 * search.vectors.TILE)
+    assert_nearest(
+        search.euclidean_topk(query, laid, k, mask=mask), distances_of(query, gallery), k, mask
+    )
 
 
 def test_bounds_are_bounds():

@@ -45,13 +45,37 @@ def _gumbel(classes: int, distributions: int, published: float) -> Row:
     return Row(name, published, settings, ours, f"beta 0.25, {HOW}, 30 epochs")
 
 
-GUMBEL_30 = _categories(10, 30) | {"gumbel_codes": "probabilities"}
-BERNOULLI_64 = {"latent": "bernoulli", "latent_dim": 64}
+SHORT = {"epochs": 25}  # where treatments are compared with each other, not with the thesis
+GUMBEL_30 = _categories(10, 30) | {"gumbel_codes": "probabilities"} | SHORT
+BERNOULLI_64 = {"latent": "bernoulli", "latent_dim": 64} | SHORT
 
 
 def _open(name: str, settings: dict, how: str, x: float | None = None, series: str = "") -> Row:
     """A row of a question that the thesis leaves open."""
     return Row(name, None, None, settings, how, x, series)
+
+
+def _other_images(dataset: str, title: str) -> Table:
+    """The same codes of images other than MNIST's."""
+    rows = (
+        _open("N = 10, as published", SHORT, "mean, 25 epochs"),
+        *(_open(f"N = {n}, ours", _continuous(n, **SHORT)[0], "as on MNIST, 25 epochs")
+          for n in (10, 32)),
+        *(_open(f"{n} bits, ours", _bits(n)[0] | SHORT, "as on MNIST, 25 epochs")
+          for n in (10, 64)),
+    )  # fmt: skip
+    return Table(title, rows, dataset=dataset)
+
+
+def _floors(dataset: str, title: str) -> Table:
+    """Codes that nothing was learnt for."""
+    pixels = 3072 if dataset == "cifar10" else 784
+    rows = (
+        _open("raw pixels", {"method": "pixels"}, f"{pixels} numbers"),
+        *(_open(f"PCA, {n} components", {"method": "pca", "dim": n}, f"{n} numbers", n)
+          for n in (2, 5, 10, 20, 50, 100)),
+    )  # fmt: skip
+    return Table(title, rows, axis="components", dataset=dataset, script="baseline")
 
 
 TABLES = {
@@ -142,17 +166,18 @@ TABLES = {
     "bits": Table(
         "accuracy against code size, the thesis's layers unless it says otherwise (K = 2)",
         (
-            *(_open(f"continuous, N = {n}", {"latent_dim": n}, "mean, 32 bits a number",
-                    32 * n, "continuous") for n in (2, 5, 10, 20)),
+            *(_open(f"continuous, N = {n}", {"latent_dim": n} | SHORT,
+                    "mean, 32 bits a number, 25 epochs", 32 * n, "continuous")
+              for n in (2, 5, 10, 20)),
             *(_open(f"N = 10, {levels} levels", {"quantise_levels": levels},
-                    "mean, quantised after training", 10 * math.log2(levels), "quantised")
-              for levels in (2, 4, 8, 16, 32)),
-            *(_open(f"sign, {n} bits", {"latent": "sign", "latent_dim": n},
-                    "straight-through sign", n, "sign") for n in (10, 32, 64)),
-            *(_open(f"Bernoulli, {n} bits", {"latent": "bernoulli", "latent_dim": n},
-                    "stochastic bits", n, "Bernoulli") for n in (10, 16, 32, 64, 128)),
-            *(_open(f"Gumbel, {d} of {c}, one-hot", _categories(c, d), "likeliest classes, Hamming",
-                    d * math.log2(c), "Gumbel, one-hot")
+                    "mean, quantised after training, 75 epochs", 10 * math.log2(levels),
+                    "quantised") for levels in (2, 4, 8, 16, 32)),
+            *(_open(f"sign, {n} bits", {"latent": "sign", "latent_dim": n} | SHORT,
+                    "straight-through sign, 25 epochs", n, "sign") for n in (10, 32, 64)),
+            *(_open(f"Bernoulli, {n} bits", {"latent": "bernoulli", "latent_dim": n} | SHORT,
+                    "stochastic bits, 25 epochs", n, "Bernoulli") for n in (10, 16, 32, 64, 128)),
+            *(_open(f"Gumbel, {d} of {c}, one-hot", _categories(c, d),
+                    "likeliest classes, Hamming, 75 epochs", d * math.log2(c), "Gumbel, one-hot")
               for c, d in ((10, 5), (5, 10), (10, 10), (30, 10), (10, 30))),
             *(_open(f"{n} bits, ours", *_bits(n), n, "ours, bits")
               for n in (10, 16, 32, 64)),
@@ -164,10 +189,12 @@ TABLES = {
     "temperature": Table(
         "Gumbel-Softmax 10 x 30: temperature, fixed or falling (mean, K = 2)",
         (
-            *(_open(f"temperature {start:g}", GUMBEL_30 | {"temperature": start}, "fixed", start)
+            *(_open(f"temperature {start:g}", GUMBEL_30 | {"temperature": start},
+                    "fixed, 25 epochs", start)
               for start in (0.25, 0.5, 1.0, 2.0)),
             *(_open(f"temperature {start:g} to {end:g}",
-                    GUMBEL_30 | {"temperature": start, "temperature_end": end}, "falling")
+                    GUMBEL_30 | {"temperature": start, "temperature_end": end},
+                    "falling, 25 epochs")
               for start, end in ((1.0, 0.5), (2.0, 0.25))),
         ),
         axis="temperature",
@@ -175,17 +202,20 @@ TABLES = {
     "depth": Table(
         "ten bits by straight-through sign: layers of the encoder (K = 2)",
         tuple(
-            _open(hidden, {"latent": "sign", "hidden": hidden}, "straight-through sign")
+            _open(hidden, SHORT | {"latent": "sign", "hidden": hidden},
+                  "straight-through sign, 25 epochs")
             for hidden in ("500", "500,100", "500,100,50", "500,500,500,100")
         ),
     ),
     "distances": Table(
-        "other distances between the codes (K = 2)",
+        "other distances between the codes, 25 epochs (K = 2)",
         (
-            _open("N = 10, Euclidean", {}, "means"),
-            _open("N = 10, cosine", {"distance": "cosine"}, "means"),
-            _open("N = 10, Mahalanobis", {"distance": "mahalanobis"}, "by the query's variances"),
-            _open("N = 10, symmetrised KL", {"distance": "symmetric_kl"}, "between posteriors"),
+            _open("N = 10, Euclidean", SHORT, "means"),
+            _open("N = 10, cosine", SHORT | {"distance": "cosine"}, "means"),
+            _open("N = 10, Mahalanobis", SHORT | {"distance": "mahalanobis"},
+                  "by the query's variances"),
+            _open("N = 10, symmetrised KL", SHORT | {"distance": "symmetric_kl"},
+                  "between posteriors"),
             _open("64 bits, Hamming", BERNOULLI_64, "likelier bits"),
             _open("64 bits, expected Hamming", BERNOULLI_64 | {"distance": "expected_hamming"},
                   "of the bits' probabilities"),
@@ -203,14 +233,9 @@ TABLES = {
         lower=True,
         beside=("nll_nats", "kl_nats", "map@2/retrieved", "map@1000/retrieved"),
     ),
-    "floors": Table(
-        "what codes without learning give (K = 2)",
-        (
-            _open("raw pixels", {"method": "pixels"}, "784 numbers"),
-            *(_open(f"PCA, {n} components", {"method": "pca", "dim": n}, f"{n} numbers", n)
-              for n in (2, 5, 10, 20, 50, 100)),
-        ),
-        axis="components",
-        script="baseline",
-    ),
+    "floors": _floors("mnist", "what codes without learning give (K = 2)"),
+    "fashion": _other_images("fashion_mnist", "Fashion-MNIST (K = 2)"),
+    "fashion-floors": _floors("fashion_mnist", "Fashion-MNIST without learning (K = 2)"),
+    "cifar10": _other_images("cifar10", "CIFAR-10 (K = 2)"),
+    "cifar10-floors": _floors("cifar10", "CIFAR-10 without learning (K = 2)"),
 }  # fmt: skip

@@ -7,6 +7,7 @@ A query that this does not prove is searched by direct differences alone. On a C
 the groups faster than XLA, unless there is one query and its dispatch counts.
 """
 
+import itertools
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ LARGE = 8  # from an eighth of the gallery on, no bound pays
 CHOICE = 4  # reading one number of a group costs as much as choosing among so many groups
 NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once
 SPARE = 8  # groups, and an eighth of k: a wider choice is proven more often
+STRETCH = 2**20  # rows whose bounds the host holds at once: the fewer, the more queries at once
 
 
 def euclidean_topk(
@@ -57,17 +59,17 @@ def euclidean_topk(
     host = on_cpu(gallery.rows) and not traced
     on_host = host and (len(query) > 1 or k_there > MANY)
     group = rows_of_group(*gallery.rows.shape, k_there, on_host)
-    run = partial(_search, gallery=gallery, k=k_there, group=group, memory=memory)
+    sizes = {"k": k_there, "group": group}
+    run = partial(_search, gallery=gallery, **sizes, memory=memory)
     if k_there * LARGE > gallery.capacity:
         if host:
             found = run(_ALL, query, mask, partial(_select_on_host, k=k_there))
         else:
             found = run(partial(_SELECT, k=k_there), query, mask)
         return select.neighbors(*found, k, np.inf)
-    sizes = {"k": k_there, "group": group}
     if on_host:
-        finish = partial(_choose_on_host, gallery=gallery, **sizes)
-        *found, proven = run(partial(_MINIMA, group=group), query, mask, finish)
+        near = _near_on_host(query, mask, gallery, **sizes, memory=memory)
+        *found, proven = select.gather(near, select.as_they_are)
     else:
         *found, proven = run(partial(_PROVEN if traced else _BOUNDED, **sizes), query, mask)
     if not traced and not (proven := np.asarray(proven)).all():
@@ -88,6 +90,35 @@ def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, group
         )
     )
     return select.gather(found, finish)
+
+
+def _near_on_host(query, mask, gallery, *, k, group, memory):
+    """What `among` finds for each tile of queries, where the host chooses among the bounds.
+
+    It does so for one stretch of rows while the device bounds the next.
+    """
+    capacity, d = gallery.rows.shape
+    wanted = min(_wanted(k), capacity // group)
+    stretch = min(STRETCH, capacity)
+    starts = range(0, capacity, stretch)
+
+    def bounds():
+        per_query = bytes_of_query(stretch, d, k, group)
+        for tile, count in select.tiles([query, mask], per_query, memory, NEAR):
+            for start in starts:
+                sizes = {"rows_there": min(stretch, capacity - start), "group": group}
+                yield _MINIMA(*tile, *gallery, np.int32(start), **sizes), start, tile, count
+
+    best = []
+    for (minima, start, tile, count), _ in itertools.pairwise(itertools.chain(bounds(), [None])):
+        least, group_there = _smallest_on_host(np.asarray(minima), wanted + 1)
+        best.append((least, group_there + start // group))
+        if start == starts[-1]:
+            least, groups = (np.concatenate(parts, axis=1) for parts in zip(*best, strict=True))
+            chosen, cut = _cut(least, groups, wanted)
+            laid = gallery.rows, gallery.size, gallery.centre
+            yield _AMONG(*tile, *laid, chosen, cut, k=k, group=group), count
+            best = []
 
 
 def rows_of_group(capacity: int, d: int, k: int, on_host: bool) -> int:
@@ -134,43 +165,50 @@ def _wanted(k):
     return k + SPARE + k // 8
 
 
-def minima_by_query(query, mask, rows, size, centre, low, group: int):
-    """The least bound in each group of rows, f32[q g], and what there is to look for."""
-    minima = _group_minima(query, mask, rows, size, centre, low, group, False)
-    return apart(size >= 0, lambda: minima.T), query, mask
-
-
-def _choose_on_host(minima, query, mask, gallery, k, group):
-    """Search the groups that NumPy finds to have the smallest bounds."""
-    chosen = _smallest_on_host(np.asarray(minima), min(_wanted(k), minima.shape[1]))
-    return _AMONG(
-        query, mask, gallery.rows, gallery.size, gallery.centre, *chosen, k=k, group=group
+def minima_by_query(query, mask, rows, size, centre, low, start, *, rows_there, group: int):
+    """The least bound in each group of so many rows from start on, f32[q g]."""
+    minima = _group_minima(
+        query, mask, rows, size, centre, low, group, False, start // TILE, rows_there // TILE
     )
+    return apart(size >= 0, lambda: minima.T)
 
 
 def _smallest_on_host(
     values: Float32[np.ndarray, "q v"], wanted: int
-) -> tuple[Int32[np.ndarray, "q w"], Float32[np.ndarray, " q"]]:
-    """As `_smallest_groups`."""
+) -> tuple[Float32[np.ndarray, "q w"], Int32[np.ndarray, "q w"]]:
+    """So many smallest values of each row, or all, and where they stand, in no order."""
     queries, size = values.shape
-    chosen, cut = np.empty((queries, wanted), np.int32), np.full(queries, np.inf, np.float32)
-    if wanted == size:
-        chosen[:] = np.arange(size)
-        return chosen, cut
+    if wanted >= size:
+        return values, np.broadcast_to(np.arange(size, dtype=np.int32), values.shape)
+    least = np.empty((queries, wanted), np.float32)
+    chosen = np.empty((queries, wanted), np.int32)
 
     def choose_some(some):
         for i in some:
             value = values[i]
             # Each of so many clusters has a value within this one.
-            within = least = value.reshape(CLUSTER, -1).min(axis=0)
-            within = np.partition(least, wanted)[wanted] if wanted < len(least) else np.inf
+            within = value.reshape(CLUSTER, -1).min(axis=0)
+            within = (
+                np.partition(within, wanted - 1)[wanted - 1] if wanted <= len(within) else np.inf
+            )
             near = np.flatnonzero(value <= within)
-            order = np.argpartition(value[near], wanted)
-            cut[i] = value[near[order[wanted]]]
-            chosen[i] = np.sort(near[order[:wanted]])
+            chosen[i] = near[np.argpartition(value[near], wanted - 1)[:wanted]]
+            least[i] = value[chosen[i]]
 
     list(_HOST.map(choose_some, np.array_split(np.arange(queries), CORES)))
-    return chosen, cut
+    return least, chosen
+
+
+def _cut(
+    values: Float32[np.ndarray, "q v"], groups: Int32[np.ndarray, "q v"], wanted: int
+) -> tuple[Int32[np.ndarray, "q w"], Float32[np.ndarray, " q"]]:
+    """The wanted groups of the smallest values, in order of rows, and the least other value."""
+    if wanted == values.shape[1]:
+        return np.sort(groups, axis=1), np.full(len(values), np.inf, np.float32)
+    order = np.argpartition(values, wanted, axis=1)
+    chosen = np.take_along_axis(groups, order[:, :wanted], axis=1)
+    cut = np.take_along_axis(values, order[:, wanted : wanted + 1], axis=1)[:, 0]
+    return np.sort(chosen, axis=1), cut
 
 
 def among(
@@ -207,10 +245,9 @@ def among(
     return distances, row, (bound * (1 - error) > distances[:, -1]) | jnp.isinf(cut)
 
 
-def _group_minima(query, mask, rows, size, centre, low, group, exact):
-    """The least bound, or distance, in each group of rows, f32[g q]."""
+def _group_minima(query, mask, rows, size, centre, low, group, exact, first=0, tiles=None):
+    """The least bound, or distance, in each group of rows of some tiles, none: all; f32[g q]."""
     here, d, centred = size >= 0, rows.shape[1], (query - centre[None]).T
-    words = jnp.zeros((1, len(rows) // 32), jnp.uint32) if mask is None else mask
 
     def values(rows, low):
         if not exact:
@@ -219,10 +256,15 @@ def _group_minima(query, mask, rows, size, centre, low, group, exact):
         distances = direct(d, lambda i: query.T[i][None] - rows[:, i][:, None], (TILE, len(query)))
         return jnp.where(jnp.isinf(low)[:, None], jnp.inf, distances)
 
+    def part_of(array, tile, size, axis=0):
+        return lax.dynamic_slice_in_dim(array, tile * size, size, axis)
+
     def minima(tile):
-        rows, low, words = tile
-        table = apart(here, lambda: values(rows.astype(jnp.float32), low))
+        of_tile = part_of(rows, tile, TILE).astype(jnp.float32), part_of(low, tile, TILE)
+        table = apart(here, lambda: values(*of_tile))
         table = table.reshape(TILE // 32, 32 // group, group, len(query))
+        if mask is not None:
+            words = part_of(mask, tile, TILE // 32, axis=1).T
         least = jnp.full_like(table[:, :, 0], jnp.inf)
         for member in range(group):
             value = table[:, :, member]
@@ -232,10 +274,8 @@ def _group_minima(query, mask, rows, size, centre, low, group, exact):
             least = jnp.minimum(least, value)
         return least.reshape(-1, len(query))
 
-    tiles = len(rows) // TILE
-    words = words.reshape(len(words), tiles, -1).transpose(1, 2, 0)
-    least = lax.map(minima, (rows.reshape(tiles, TILE, d), low.reshape(tiles, TILE), words))
-    return least.reshape(-1, len(query))
+    tiles = len(rows) // TILE if tiles is None else tiles
+    return lax.map(minima, first + jnp.arange(tiles)).reshape(-1, len(query))
 
 
 def _smallest_groups(minima, wanted, here):
@@ -319,7 +359,7 @@ _HOST = ThreadPoolExecutor(CORES)  # NumPy lets other threads run while it works
 _BOUNDED = Compiled(bounded, ("k", "group"))
 _EXACT = Compiled(partial(bounded, exact=True), ("k", "group"))
 _PROVEN = Compiled(proven, ("k", "group"))
-_MINIMA = Compiled(minima_by_query, ("group",))
+_MINIMA = Compiled(minima_by_query, ("rows_there", "group"))
 _AMONG = Compiled(among, ("k", "group"))
 _ALL = Compiled(all_distances, ())
 _SELECT = Compiled(select_all, ("k",))
