@@ -59,6 +59,10 @@ class VaeConfig(harness.Config):
         0.0, "bernoulli, gumbel: weight of the divergence of the batch's mean posterior from the "
         "prior, which keeps bits in use where beta is small",
     )  # fmt: skip
+    contrast: float = flag(
+        0.0, "weight of how badly a code tells which other one is of the same image: two views of "
+        "each are seen; needs one of --shift, --degrees, --zoom",
+    )  # fmt: skip
     learning_rate_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
     shift: float = flag(0.0, "the encoder is trained on images moved by up to so many pixels,")
     degrees: float = flag(0.0, "turned by up to so many degrees,")
@@ -86,11 +90,20 @@ class VaeConfig(harness.Config):
             raise ValueError(f"--beta must be at least 0, got {self.beta}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"--temperature must be above 0, got {self.temperature}")
-        for name in ("beta_end", "balance", "temperature_end", "learning_rate_end", *VIEWS):
+        for name in (
+            "beta_end",
+            "balance",
+            "contrast",
+            "temperature_end",
+            "learning_rate_end",
+            *VIEWS,
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}")
         if self.balance and self.latent not in ("bernoulli", "gumbel"):
             raise ValueError(f"--balance is for bernoulli and gumbel latents, not {self.latent}")
+        if self.contrast and not any(getattr(self, name) for name in VIEWS):
+            raise ValueError(f"--contrast needs one of --{', --'.join(VIEWS)} above 0")
         if self.beta_end and not self.beta:
             raise ValueError("--beta_end needs --beta above 0, got 0")
         if self.quantise_levels not in (0, 2, 4, 8, 16, 32):
@@ -112,7 +125,7 @@ class VaeConfig(harness.Config):
 
     def hyper(self) -> dict[str, float]:
         """The scalars of training, which a sweep may vary."""
-        used = ("beta_end", "balance")  # a loss does without what is 0
+        used = ("beta_end", "balance", "contrast")  # a loss does without what is 0
         return {name: getattr(self, name) for name in used if getattr(self, name)} | {
             "learning_rate": self.learning_rate,
             "learning_rate_end": self.learning_rate_end or self.learning_rate,

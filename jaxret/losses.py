@@ -46,6 +46,21 @@ def gaussian_kl(mean: Float[Array, "n d"], log_variance: Float[Array, "n d"]) ->
     return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - log_variance - 1, axis=1)
 
 
+def contrastive_nll(z: Float[Array, "m b"], temperature: float = 0.3) -> Float[Array, " m"]:
+    """How well each code picks its image's other view out of the batch, in nats.
+
+    The first half of z are codes of one view of each image, the second half of another: NT-Xent,
+    the cross-entropy over cosines divided by the temperature (Chen 2020, eq. 1; on bits: Qiu 2021).
+    """
+    m = len(z)
+    z = z * jax.lax.rsqrt(jnp.sum(z**2, axis=1, keepdims=True) + 1e-12)
+    similarity = z @ z.T / temperature
+    similarity = jnp.where(jnp.eye(m, dtype=bool), -jnp.inf, similarity)
+    partner = (jnp.arange(m) + m // 2) % m
+    own = jnp.take_along_axis(similarity, partner[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(similarity, axis=1) - own
+
+
 def bernoulli_kl(logits: Float[Array, "n b"]) -> Float[Array, " n"]:
     """KL(Bernoulli(sigmoid(logit)) || Bernoulli(1/2)), summed over bits.
 

@@ -200,6 +200,23 @@ def test_with_a_view_the_encoder_sees_changed_images_and_the_decoder_rebuilds_th
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_with_a_contrast_two_views_are_told_from_those_of_other_images(name):
+    def view(key, x):
+        return x + 0.05 * jax.random.normal(key, x.shape)
+
+    _, vae, _ = make(name, view=view)
+    hyper = {"learning_rate": 1e-2, "beta": 0.01, "temperature": 0.5, "contrast": 10.0}
+    state, labels = vae.trainer.init(jax.random.key(0), hyper), jnp.zeros(40, int)
+    step = jax.jit(vae.trainer.step)
+    seen = []
+    for _ in range(60):
+        state, terms = step(state, hyper, jnp.asarray(IMAGES), labels)
+        seen.append(float(terms["contrast"]))
+    assert seen[0] > 0.8 * np.log(79)  # 80 views, 79 of them others
+    assert np.mean(seen[-10:]) < seen[0] - 0.3
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_parameters_of_zero_are_the_prior_of_every_latent(name):
     latent, vae, params = make(name)
     zeros = jnp.zeros((3, latent.head_size))

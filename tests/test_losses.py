@@ -174,3 +174,23 @@ def test_the_marginal_divergence_is_the_mean_divergence_less_the_information():
     np.testing.assert_allclose(
         losses.marginal_categorical_kl(logits), divergence - information, rtol=1e-4
     )
+
+
+def test_the_contrastive_likelihood_is_a_softmax_over_the_others():
+    z = np.random.default_rng(0).normal(size=(6, 4))
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    expected = []
+    for i, partner in enumerate((3, 4, 5, 0, 1, 2)):
+        others = [j for j in range(6) if j != i]
+        odds = np.exp([unit[i] @ unit[j] / 0.5 for j in others])
+        expected.append(-np.log(odds[others.index(partner)] / odds.sum()))
+    found = losses.contrastive_nll(jnp.asarray(z, jnp.float32), 0.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_codes_that_all_are_alike_tell_nothing_and_have_a_gradient():
+    value, gradient = jax.value_and_grad(lambda z: losses.contrastive_nll(z).mean())(
+        jnp.zeros((8, 3))
+    )
+    assert float(value) == pytest.approx(np.log(7), rel=1e-6)
+    assert np.isfinite(gradient).all()

@@ -65,7 +65,9 @@ def make_vae(
     were: a code need not tell what the view changed (denoising: Vincent 2008; Im 2017). With a
     balance in hyper, balance times the latent's marginal_kl is added: bits and categories that all
     images share cost something though beta is small, so they do not saturate before they have
-    learnt anything. params are those of `network.weights`, for models with batch statistics.
+    learnt anything. With a contrast in hyper, two views of each image are seen, and contrast times
+    losses.contrastive_nll of their codes is added. params are those of `network.weights`, for
+    models with batch statistics.
     """
     nll_of, link = LIKELIHOODS[likelihood]
 
@@ -77,6 +79,8 @@ def make_vae(
         x = seen = scale(images)
         if view is not None:
             key, view_key = jax.random.split(key)
+            if "contrast" in hyper:
+                x = jnp.concatenate([x, x])
             seen = view(view_key, x)
         (parameters, pixels), model_state = network.run_training(
             model,
@@ -91,6 +95,10 @@ def make_vae(
         if "balance" in hyper:
             terms["marginal_kl"] = latent.marginal_kl(parameters)
             value = value + hyper["balance"] * terms["marginal_kl"]
+        if "contrast" in hyper:
+            drawn = latent.sample(key, parameters, hyper["temperature"])
+            terms["contrast"] = jnp.mean(losses.contrastive_nll(drawn))
+            value = value + hyper["contrast"] * terms["contrast"]
         return value, (model_state, {"loss": value, **terms})
 
     def negative_elbo(params, key, images, temperature=1.0):
