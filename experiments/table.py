@@ -145,7 +145,7 @@ def _gathered(table, name, base, runs, protocol) -> dict[str, Any]:
     ks = sorted({run["config"]["eval_k"] for run in done})
     metric = table.metric + (" (lower is better)" if table.lower else "")
     if "{eval_k}" in metric:
-        metric = metric.format(eval_k="K") + ", K = " + ", ".join(map(str, ks))
+        metric = metric.format(eval_k="K") + (", K = " + ", ".join(map(str, ks)) if ks else "")
     return {
         "table": name,
         "title": table.title,
