@@ -252,7 +252,7 @@ def kept_at(config: harness.Config) -> Path:
 
 
 # What only concerns the codes of a trained model, and what a sweep varies.
-EVALUATION = ("features", "quantise_levels", "eval_k", "distance")
+EVALUATION = ("features", "quantise_levels", "eval_k", "distance", "gumbel_codes")
 
 
 def _training(config: harness.Config) -> str:
@@ -301,12 +301,13 @@ def train_rows(
         for run, params in zip(some, trained, strict=True):
             for config in of_run[run]:
                 start = time.perf_counter()
-                encode, (_, distance) = make_encode(config, model), build(config, image_shape)
+                own, distance = build(config, image_shape)
+                encode = make_encode(config, own)
                 found = report.Trained(protocol, overlap, encode, params, distance)
                 yield (
                     config,
                     {
-                        "metrics": score(config, model, found),
+                        "metrics": score(config, own, found),
                         "together": len(some),
                         "seconds": each + time.perf_counter() - start,
                     },

@@ -65,9 +65,23 @@ def test_rows_that_share_a_training_are_trained_once():
     base = train_vae.VaeConfig(workdir="w")
     mean, sample = base, dataclasses.replace(base, features="sample")
     warm = dataclasses.replace(base, temperature=0.5)
+    soft = dataclasses.replace(base, gumbel_codes="probabilities")
     deep = dataclasses.replace(base, hidden="500,100,50")
-    groups = table._grouped([mean, sample, warm, deep])
-    assert sorted(len(group) for group in groups) == [1, 3]
+    groups = table._grouped([mean, sample, warm, soft, deep])
+    assert sorted(len(group) for group in groups) == [1, 4]
+
+
+def test_codes_of_one_training_are_each_encoded_in_their_own_way(tmp_path):
+    settings = {"latent": "gumbel", "num_classes": 4, "num_distributions": 6}
+    codes = ("one_hot", "probabilities")
+    rows = [table.Row(code, None, None, settings | {"gumbel_codes": code}, "") for code in codes]
+    base = train_vae.VaeConfig(workdir=str(tmp_path), epochs=1)
+    together = dict(table.run_tables({"x": small(*rows)}, lambda t: base, 1, 1))["x"]
+    apart = dataclasses.replace(base, workdir=str(tmp_path / "apart"))
+    for row, found in zip(rows, together["rows"], strict=True):
+        alone = dict(table.run_tables({"x": small(row)}, lambda t: apart, 1, 1))["x"]
+        assert alone["rows"][0]["ours"]["mean"] == found["ours"]["mean"]
+    assert together["rows"][0]["ours"]["mean"] != together["rows"][1]["ours"]["mean"]
 
 
 def small(*rows, **about):
