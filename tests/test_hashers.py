@@ -216,6 +216,14 @@ def test_with_a_contrast_two_views_are_told_from_those_of_other_images(name):
     assert np.mean(seen[-10:]) < seen[0] - 0.3
 
 
+def test_a_contrast_without_a_view_is_refused():
+    _, vae, _ = make("gaussian")
+    hyper = {"learning_rate": 1e-2, "beta": 1.0, "temperature": 1.0, "contrast": 1.0}
+    state = vae.trainer.init(jax.random.key(0), hyper)
+    with pytest.raises(ValueError, match="a contrast needs a view"):
+        vae.trainer.step(state, hyper, jnp.asarray(IMAGES), jnp.zeros(40, int))
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_parameters_of_zero_are_the_prior_of_every_latent(name):
     latent, vae, params = make(name)

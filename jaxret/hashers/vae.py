@@ -76,6 +76,8 @@ def make_vae(
 
     def loss(params, model_state, key, images, labels, hyper):
         del labels  # unsupervised
+        if "contrast" in hyper and view is None:
+            raise ValueError("a contrast needs a view: without one, no two codes are of one image")
         x = seen = scale(images)
         if view is not None:
             key, view_key = jax.random.split(key)
