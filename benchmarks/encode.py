@@ -63,6 +63,12 @@ CASES = {
 }
 
 
+def random_images(case: str, n: int) -> np.ndarray:
+    """n images as a case takes them, u8[n h w c]."""
+    shape = (n, *(COLOUR if case == DRHN else SHAPE))
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
 def to_host(encode, params):
     """A function of images; many go in batches, whose activations stay in a cache."""
     from jaxret.evaluate import encode_in_batches
@@ -104,8 +110,7 @@ def main() -> None:
         encode, params = make()
         ours, peers = to_host(encode, params), peers_of(params)
         for batch, calls in ((1, 500), (100, 50), (10_000, 1)):
-            shape = (batch, *(COLOUR if case == DRHN else SHAPE))
-            images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+            images = random_images(case, batch)
             codes = ours(images)
             rows += timing.beside(
                 f"encode {case}, batch {batch}",
