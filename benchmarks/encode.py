@@ -64,7 +64,7 @@ CASES = {
 
 
 def random_images(case: str, n: int) -> np.ndarray:
-    """n images as a case takes them, u8[n h w c]."""
+    """As many images as asked for, as a case takes them, u8[n h w c]."""
     shape = (n, *(COLOUR if case == DRHN else SHAPE))
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
