@@ -110,6 +110,29 @@ def test_a_slice_of_cifar10_is_found_by_twelve_bits(tmp_path, monkeypatch):
     assert metrics["accuracy"] > 0.6
 
 
+def test_seeds_side_by_side_in_one_program_score_as_alone(monkeypatch):
+    # As on an accelerator: on a CPU a hashing network trains alone, its steps not in a program.
+    whole = data.load_protocol("test", "digits")
+    train = take(whole.train, slice(128))
+    protocol = whole._replace(train=train, gallery=train, query=take(whole.query, slice(64)))
+    base = train_hasher.HasherConfig(workdir="w", dataset="digits", epochs=4, batch_size=32, **SMALL)
+    configs = [dataclasses.replace(base, seed=seed) for seed in (0, 1)]
+
+    def scores(together):
+        rows = train_hasher.run_rows(configs, protocol, 0, together)
+        return {config.seed: result for config, result in rows}
+
+    alone = scores(2)
+    assert alone[0]["together"] == 1
+    monkeypatch.setattr(train_hasher, "by_scan", lambda config: True)
+    beside = scores(2)
+    assert beside[0]["together"] == 2
+    for name in ("map@1000/retrieved", "accuracy"):
+        of_seeds = [[run[seed]["metrics"][name] for seed in (0, 1)] for run in (alone, beside)]
+        np.testing.assert_allclose(*of_seeds, atol=0.05, err_msg=name)
+        assert of_seeds[1][0] != of_seeds[1][1]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
