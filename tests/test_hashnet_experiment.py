@@ -115,7 +115,8 @@ def test_seeds_side_by_side_in_one_program_score_as_alone(monkeypatch):
     whole = data.load_protocol("test", "digits")
     train = take(whole.train, slice(128))
     protocol = whole._replace(train=train, gallery=train, query=take(whole.query, slice(64)))
-    base = train_hasher.HasherConfig(workdir="w", dataset="digits", epochs=4, batch_size=32, **SMALL)
+    flags = {"dataset": "digits", "epochs": 4, "batch_size": 32} | SMALL
+    base = train_hasher.HasherConfig(workdir="w", **flags)
     configs = [dataclasses.replace(base, seed=seed) for seed in (0, 1)]
 
     def scores(together):
