@@ -108,9 +108,17 @@ def retrieval_grid(
 def latent_scatter(
     z: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"], class_names: Sequence[str]
 ) -> Figure:
-    """A two-dimensional latent space, one colour a class (Torres 2018, figure 3.3)."""
+    """A two-dimensional latent space, one colour a class (Torres 2018, figure 3.3).
+
+    Where many images share few codes, as binary ones, those of a code fill a square around it.
+    """
     figure = Figure(figsize=(6.5, 5.5), layout="constrained")
     axes = figure.subplots()
+    if len(np.unique(z, axis=0)) <= len(z) // 100:
+        gaps = [np.diff(np.unique(axis)).min(initial=np.inf) for axis in z.T]
+        side = 0.8 * min(1.0, *gaps)
+        z = z + np.random.default_rng(0).uniform(-side / 2, side / 2, z.shape)
+        axes.set_title("images of one code fill its square", fontsize=10)
     colours = axes.scatter(*z.T, c=labels, s=3, cmap="tab10" if len(class_names) <= 10 else "hsv")
     handles, _ = colours.legend_elements(num=None)
     axes.legend(handles, class_names[: len(handles)], loc="center left", bbox_to_anchor=(1, 0.5))

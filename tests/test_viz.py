@@ -51,6 +51,16 @@ def test_a_latent_scatter_names_its_classes(tmp_path):
     saved(figure, tmp_path)
 
 
+def test_images_of_one_code_are_drawn_apart_and_near_it(tmp_path):
+    z = RNG.choice([-1.0, 1.0], (1000, 2)).astype(np.float32)
+    figure = viz.latent_scatter(z, np.arange(1000) % 2, ("cat", "dog"))
+    drawn = figure.axes[0].collections[0].get_offsets()
+    assert len(np.unique(drawn, axis=0)) == 1000
+    np.testing.assert_array_equal(np.sign(drawn), z)
+    assert 0.35 < np.abs(drawn - z).max() <= 0.4
+    saved(figure, tmp_path)
+
+
 def test_reconstructions_stand_below_their_originals(tmp_path):
     originals = images(5, 4, 4, 1)
     figure = viz.reconstructions(originals, originals / np.float32(255))
