@@ -85,8 +85,10 @@ def tables() -> dict[str, Table]:
 def main(config: ReproduceConfig) -> None:
     """List, or run tables."""
     if config.list:
-        for name, table in (config.chosen() if config.table else tables()).items():
-            print(f"{name:16} {table.title}, {len(table.rows)} rows")
+        named = config.chosen() if config.table else tables()
+        width = max(map(len, named))
+        for name, table in named.items():
+            print(f"{name:{width}}  {table.title}, {len(table.rows)} rows")
             rows = [row.name for row in table.rows if re.search(config.rows, row.name)]
             print("".join(f"    {row}\n" for row in rows if config.table), end="")
         return

@@ -51,7 +51,8 @@ class VaeConfig(harness.Config):
     gumbel_hard: bool = flag(False, "gumbel: one-hot samples forward, soft gradient backward")
     gumbel_codes: str = flag(
         "one_hot", "gumbel: the likeliest class of each distribution, by Hamming distance, or the "
-        "probabilities, by Euclidean distance", ("one_hot", "probabilities"),
+        "probabilities or their centred log ratios, by Euclidean distance",
+        ("one_hot", "probabilities", "log_ratios"),
     )  # fmt: skip
     beta: float = flag(1.0, "weight of the KL divergence; 1 is the evidence lower bound")
     beta_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")

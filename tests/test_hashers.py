@@ -94,6 +94,17 @@ def test_gumbel_codes_may_be_the_posterior_probabilities():
     assert latent.distance == "euclidean"
 
 
+def test_gumbel_codes_may_be_the_logits_less_their_average():
+    latent = latents.gumbel(3, 4, codes="log_ratios")
+    logits = 5 * jax.random.normal(jax.random.key(1), (5, 12))
+    groups = logits.reshape(5, 3, 4)
+    expected = (groups - groups.mean(axis=2, keepdims=True)).reshape(5, 12)
+    np.testing.assert_allclose(latent.code(latent.mean(logits)), expected, rtol=1e-3, atol=1e-4)
+    assert latent.distance == "euclidean"
+    certain = latent.code(latent.mean(1e4 * logits))  # probabilities of 0
+    assert np.isfinite(certain).all()
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_a_sampled_code_does_not_depend_on_the_batch(name):
     _, vae, params = make(name)

@@ -115,7 +115,9 @@ def gumbel(
     image's code is the largest entry of each distribution, one-hot as -1 and +1: the Hamming
     distance of two codes is twice the number of distributions in which they differ. That gives a
     distribution that says nothing of the image as much weight as any other. With "probabilities"
-    the code is the mean of the categorical posterior, compared by Euclidean distance.
+    the code is the mean of the categorical posterior, with "log_ratios" that mean's centred log
+    ratios (Aitchison 1982), which are the logits less their average; Euclidean distance compares
+    both. The ratios tell images apart whose likeliest class has nearly all of the probability.
     """
 
     def grouped(z):
@@ -133,6 +135,10 @@ def gumbel(
     def probabilities(parameters):
         return jax.nn.softmax(grouped(parameters)).reshape(parameters.shape)
 
+    def log_ratios(z):
+        logs = jnp.log(jnp.maximum(grouped(z), jnp.finfo(z.dtype).tiny))
+        return (logs - logs.mean(axis=2, keepdims=True)).reshape(z.shape)
+
     size = num_distributions * num_classes
     latent = Latent(
         head_size=size,
@@ -144,8 +150,12 @@ def gumbel(
         code=lambda z: 2 * one_hot(z) - 1,
         marginal_kl=lambda parameters: losses.marginal_categorical_kl(grouped(parameters)),
     )
-    soft = {"mean": probabilities, "distance": "euclidean", "code": lambda z: z}
-    return latent._replace(**{"one_hot": {}, "probabilities": soft}[codes])
+    soft = latent._replace(mean=probabilities, distance="euclidean", code=lambda z: z)
+    return {
+        "one_hot": latent,
+        "probabilities": soft,
+        "log_ratios": soft._replace(code=log_ratios),
+    }[codes]
 
 
 # name -> constructor from anything that has the options as fields, such as an experiment's flags
