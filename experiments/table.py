@@ -182,22 +182,26 @@ def chart(table: Table, result: Mapping[str, Any]) -> Any:
 
 
 def markdown(table: Mapping[str, Any]) -> str:
-    """table.json for people; beside its metric, others as published and ours, with a comma."""
+    """table.json for people; beside its metric, others as published and ours, with a comma.
+
+    A question that no paper answers has no columns for it.
+    """
     beside, form = table.get("beside", []), ".4g" if table.get("lower") else ".4f"
+    of_a_paper = any(row["published"] is not None or row["as_published"] for row in table["rows"])
+    paper = ["published", "as published"] if of_a_paper else []
     spent = f"{table['seconds']:.0f} s on {table['device']}, {_side_by_side(table['together'])}"
     lines = [
         f"**{table['table']}**: {table['title']}. {table['metric']}; {table['protocol']}; "
         f"{spent if table['device'] else 'not run'}.",
         "",
-        "| " + " | ".join(["row", "published", "as published", "ours", "how", *beside]) + " |",
-        "|---" * (5 + len(beside)) + "|",
+        "| " + " | ".join(["row", *paper, "ours", "how", *beside]) + " |",
+        "|---" * (3 + len(paper) + len(beside)) + "|",
     ]
     for row in table["rows"]:
         ours = row["ours"]
         cells = [
             row["name"],
-            f"{row['published']:.6g}" if row["published"] is not None else "",
-            _cell(row["as_published"], form),
+            *([_published(row["published"]), _cell(row["as_published"], form)] if paper else []),
             _cell(ours, form),
             ours["how"] if ours else "",
             *(_both(row["beside"], name) for name in beside),
@@ -208,6 +212,10 @@ def markdown(table: Mapping[str, Any]) -> str:
 
 def _side_by_side(together: int) -> str:
     return f"up to {together} runs in one program" if together > 1 else "one run at a time"
+
+
+def _published(figure: float | None) -> str:
+    return f"{figure:.6g}" if figure is not None else ""
 
 
 def _cell(summary: Mapping[str, Any] | None, form: str) -> str:

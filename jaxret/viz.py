@@ -271,8 +271,9 @@ def score_curves(
     even = len(every) > 2 and np.ptp(np.diff(every)) < 1e-6 * every[-1]
     if every and every[0] > 0 and every[-1] > 8 * every[0] and not even:
         panel.set_xscale("log")
-        shown = every[:1]
-        for x in every:  # where a label has room
+        whole = [x for x in every if x == round(x)] or every
+        shown = whole[:1]
+        for x in whole:  # where a label has room
             if x > shown[-1] * (every[-1] / every[0]) ** 0.05:
                 shown.append(x)
         panel.set_xticks(shown, [f"{x:.5g}" for x in shown], fontsize=7)

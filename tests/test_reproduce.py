@@ -61,6 +61,28 @@ def test_flagfiles_of_table_4_2_are_its_rows():
             assert given.get(name, str(defaults[name])) == wanted.get(name, str(defaults[name]))
 
 
+@pytest.mark.parametrize("table_name", ["4.2", "4.6"])
+def test_flagfiles_of_published_rows_say_what_the_table_measured(table_name):
+    folder = ROOT / "experiments" / "torres2018"
+    measured = json.loads((folder / "results" / table_name / "table.json").read_text())
+    cells = {row["published"]: table._cell(row["as_published"], ".4f") for row in measured["rows"]}
+    paths = sorted(folder.glob(f"{table_name}-*.flags"))
+    assert paths
+    for path in paths:
+        first, second, *_ = path.read_text().splitlines()
+        published = float(first.split("published ")[1].rstrip("."))
+        assert second == f"# Measured: {cells[published]}.", path.name
+
+
+@pytest.mark.parametrize("name", ["ours-n10", "ours-10bits"])
+def test_flagfiles_of_ours_say_what_the_table_measured(name):
+    folder = ROOT / "experiments" / "torres2018"
+    first, second, *_ = (folder / f"{name}.flags").read_text().splitlines()
+    rows = json.loads((folder / "results" / "bits" / "table.json").read_text())["rows"]
+    (row,) = (row for row in rows if row["name"] == first.split('"')[1])
+    assert second == f"# Measured: {table._cell(row['ours'], '.4f')}."
+
+
 def test_rows_that_share_a_training_are_trained_once():
     base = train_vae.VaeConfig(workdir="w")
     mean, sample = base, dataclasses.replace(base, features="sample")

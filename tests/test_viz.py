@@ -142,6 +142,13 @@ def test_curves_of_a_series_share_a_colour_and_columns_a_stroke(tmp_path):
     saved(figure, tmp_path)
 
 
+def test_a_logarithmic_axis_has_whole_numbers_where_there_are_any():
+    points = [(x, 0.9, 0.0) for x in (10.0, 10.5, 33.219, 64.0, 1024.0)]
+    figure = viz.score_curves({("", "ours"): points}, "bits", "map", "title")
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["10", "64", "1024"]
+
+
 def test_an_even_axis_is_not_logarithmic():
     points = [(float(x), 0.9, 0.0) for x in range(1, 17)]
     figure = viz.score_curves({("", "published"): points}, "depth", "map", "title")

@@ -10,14 +10,24 @@ import math
 
 from table import Row, Table
 
+# What rows are made of.
 SIGN = {"latent": "sign", "sign_gradient": "zero"}
 SAMPLE = {"features": "sample"}
+STRAIGHT = {"latent": "sign"}
+STOCHASTIC = {"latent": "bernoulli"}
+RELAXED = STOCHASTIC | {"bit_gradient": "concrete"}
+BALANCED = {"beta": 0.1, "balance": 10.0}
+WIDE = {"hidden": "500,500"}
+FALLING = {"learning_rate_end": 1e-4}
+VIEWS = {"shift": 2.0, "degrees": 10.0, "zoom": 0.1} | FALLING
+SHORT = {"epochs": 25}  # where treatments are compared with each other, not with the thesis
 
+# Shown beside map@2.
 LONG_LISTS = ("map@1000/retrieved",)
 TIES = tuple(f"map@2/retrieved/{order}" for order in ("expected", "lowest", "highest"))
 
 # What we make of each task, chosen on the validation protocol (tables named choice).
-VIEWS = {"shift": 2.0, "degrees": 10.0, "zoom": 0.1, "learning_rate_end": 1e-4, "epochs": 30}
+COOLED = RELAXED | BALANCED | WIDE | {"temperature_end": 0.2}
 HOW = "views, falling learning rate"
 
 
@@ -29,28 +39,37 @@ def _continuous(n: int, **settings) -> tuple[dict, str]:
 
 
 def _bits(n: int) -> tuple[dict, str]:
-    settings = VIEWS | {
-        "latent": "bernoulli", "bit_gradient": "concrete", "latent_dim": n, "hidden": "500,500",
-        "beta": 0.1, "balance": 10.0, "temperature_end": 0.2, "epochs": 60,
-    }  # fmt: skip
     how = f"{n} relaxed bits, temperature 1 to 0.2, layers 500,500, beta 0.1, balance 10, {HOW}"
-    return settings, f"{how}, 60 epochs"
+    return VIEWS | COOLED | {"latent_dim": n, "epochs": 60}, f"{how}, 60 epochs"
 
 
 def _categories(classes: int, distributions: int) -> dict:
     return {"latent": "gumbel", "num_classes": classes, "num_distributions": distributions}
 
 
+def _comparisons(classes: int, distributions: int) -> dict[str, dict]:
+    """Settings by name that compare the codes of the same parameters in other ways."""
+    return {
+        f"N_c = {classes}, N_d = {distributions}, {codes.replace('_', ' ')}":
+            _categories(classes, distributions) | {"gumbel_codes": codes}
+        for codes in ("one_hot", "probabilities", "log_ratios")
+    }  # fmt: skip
+
+
 def _gumbel(classes: int, distributions: int, published: float) -> Row:
+    """Of few distributions, log ratios without views find most, of many probabilities with."""
     settings = _categories(classes, distributions) | {"gumbel_codes": "probabilities"}
-    ours = VIEWS | {"beta": 0.25} | settings
-    name = f"N_c = {classes}, N_d = {distributions}"
-    return Row(name, published, settings, ours, f"beta 0.25, {HOW}, 30 epochs")
+    if distributions > 10:
+        ours = VIEWS | settings | {"beta": 0.25, "epochs": 30}
+        how = f"probabilities, beta 0.25, {HOW}, 30 epochs"
+    else:
+        ours = settings | {"gumbel_codes": "log_ratios", "epochs": 20}
+        how = "log ratios, 20 epochs"
+    return Row(f"N_c = {classes}, N_d = {distributions}", published, settings, ours, how)
 
 
-SHORT = {"epochs": 25}  # where treatments are compared with each other, not with the thesis
 GUMBEL_30 = _categories(10, 30) | {"gumbel_codes": "probabilities"} | SHORT
-BERNOULLI_64 = {"latent": "bernoulli", "latent_dim": 64} | SHORT
+BERNOULLI_64 = STOCHASTIC | {"latent_dim": 64} | SHORT
 
 
 def _open(name: str, settings: dict, how: str, x: float | None = None, series: str = "") -> Row:
@@ -92,56 +111,54 @@ def _choice(title: str, settings: dict[str, dict], beside: tuple[str, ...] = LON
     return Table(f"{title} (K = 2)", rows, protocol="validation", beside=beside)
 
 
-FALLING = {"learning_rate_end": VIEWS["learning_rate_end"]}
-SEEN = {name: value for name, value in VIEWS.items() if name != "epochs"}
-TEN_BITS = SEEN | {"latent_dim": 10}
-STOCHASTIC = {"latent": "bernoulli"}
-STRAIGHT = {"latent": "sign"}
-RELAXED = STOCHASTIC | {"bit_gradient": "concrete"}
-BALANCED = {"beta": 0.1, "balance": 10.0}
-WIDE = {"hidden": "500,500"}
-COOLED = RELAXED | BALANCED | WIDE | {"temperature_end": 0.2}
-
 CHOSEN_AMONG = {
     "choice-numbers": _choice(
-        "ours of continuous and categorical codes",
+        "ours of continuous codes",
         {
             "N = 10, as published": {},
-            "shift alone, beta 0.25, falling rate": FALLING | {"shift": 2.0, "beta": 0.25},
-            **{f"views, beta {beta:g}": SEEN | {"beta": beta} for beta in (1.0, 0.25, 0.05)},
-            "views, beta 0.05, layers 500,500": SEEN | WIDE | {"beta": 0.05},
-            **{f"views, beta {beta:g}, N = 20": SEEN | {"beta": beta, "latent_dim": 20}
+            "shift alone, beta 0.25, falling rate": {"shift": 2.0, "beta": 0.25} | FALLING,
+            **{f"views, beta {beta:g}": VIEWS | {"beta": beta} for beta in (1.0, 0.25, 0.05)},
+            "views, beta 0.05, layers 500,500": VIEWS | WIDE | {"beta": 0.05},
+            **{f"views, beta {beta:g}, N = 20": VIEWS | {"beta": beta, "latent_dim": 20}
                for beta in (0.25, 0.05)},
-            "views, beta 0.05, N = 32": SEEN | {"beta": 0.05, "latent_dim": 32},
-            **{f"views, beta 0.25, Gumbel-Softmax 10 x 30, {codes.replace('_', ' ')}":
-               SEEN | {"beta": 0.25} | _categories(10, 30) | {"gumbel_codes": codes}
-               for codes in ("one_hot", "probabilities", "log_ratios")},
+            "views, beta 0.05, N = 32": VIEWS | {"beta": 0.05, "latent_dim": 32},
+        },
+    ),
+    "choice-gumbel": _choice(
+        "ours of categorical codes, views and falling learning rate unless as published",
+        {
+            f"{name}, beta {beta:g}": VIEWS | {"beta": beta} | settings
+            for d in (5, 10, 30) for beta in (1.0, 0.25)
+            for name, settings in _comparisons(10, d).items()
+        } | {
+            f"{name}, as published": settings
+            for d in (5, 10, 30) for name, settings in _comparisons(10, d).items()
         },
     ),
     "choice-10-bits": _choice(
         "ours of ten bits, views, falling learning rate",
         {
-            "Bernoulli, beta 1": TEN_BITS | STOCHASTIC,
-            "Bernoulli, beta 0.25": TEN_BITS | STOCHASTIC | {"beta": 0.25},
-            "Bernoulli, beta 1 to 0.1": TEN_BITS | STOCHASTIC | {"beta_end": 0.1},
-            "Bernoulli, beta 0.1, balance 10": TEN_BITS | STOCHASTIC | BALANCED,
-            **{f"sign, beta {beta:g}": TEN_BITS | STRAIGHT | {"beta": beta}
+            "Bernoulli, beta 1": VIEWS | STOCHASTIC,
+            "Bernoulli, beta 0.25": VIEWS | STOCHASTIC | {"beta": 0.25},
+            "Bernoulli, beta 1 to 0.1": VIEWS | STOCHASTIC | {"beta_end": 0.1},
+            "Bernoulli, beta 0.1, balance 10": VIEWS | STOCHASTIC | BALANCED,
+            **{f"sign, beta {beta:g}": VIEWS | STRAIGHT | {"beta": beta}
                for beta in (2.0, 1.0, 0.25)},
-            "sign, beta 1, layers 500,500": TEN_BITS | STRAIGHT | WIDE,
+            "sign, beta 1, layers 500,500": VIEWS | STRAIGHT | WIDE,
             "relaxed, temperature 1 to 0.4, beta 0.5":
-                TEN_BITS | RELAXED | {"beta": 0.5, "temperature_end": 0.4},
+                VIEWS | RELAXED | {"beta": 0.5, "temperature_end": 0.4},
             "relaxed, temperature 1 to 0.4, beta 0.1":
-                TEN_BITS | RELAXED | {"beta": 0.1, "temperature_end": 0.4},
+                VIEWS | RELAXED | {"beta": 0.1, "temperature_end": 0.4},
             "relaxed, temperature 1 to 0.4, beta 0.1, balance 10":
-                TEN_BITS | RELAXED | BALANCED | {"temperature_end": 0.4},
+                VIEWS | RELAXED | BALANCED | {"temperature_end": 0.4},
             **{f"relaxed, temperature 1 to {end:g}, beta 0.1, balance 10, layers 500,500":
-               TEN_BITS | COOLED | {"temperature_end": end} for end in (0.4, 0.2, 0.1)},
+               VIEWS | COOLED | {"temperature_end": end} for end in (0.4, 0.2, 0.1)},
         },
     ),
     "choice-more-bits": _choice(
         "ours of 32 and 64 bits, views, falling learning rate",
         {
-            f"{n} bits, {name}": SEEN | {"latent_dim": n} | settings
+            f"{n} bits, {name}": VIEWS | {"latent_dim": n} | settings
             for n in (32, 64)
             for name, settings in {
                 "Bernoulli, beta 0.25": STOCHASTIC | {"beta": 0.25},
@@ -153,7 +170,7 @@ CHOSEN_AMONG = {
     "choice-contrast": _choice(
         "32 bits as ours, with contrast between images",
         {
-            name: SEEN | COOLED | {"latent_dim": 32} | settings
+            name: VIEWS | COOLED | {"latent_dim": 32} | settings
             for name, settings in {
                 "no contrast, shift 3, 20 degrees, zoom 0.2":
                     {"shift": 3.0, "degrees": 20.0, "zoom": 0.2, "epochs": 16},
@@ -263,19 +280,29 @@ TABLES = {
             *(_open(f"N = 10, {levels} levels", {"quantise_levels": levels},
                     "mean, quantised after training, 75 epochs", 10 * math.log2(levels),
                     "quantised") for levels in (2, 4, 8, 16, 32)),
-            *(_open(f"sign, {n} bits", {"latent": "sign", "latent_dim": n} | SHORT,
+            *(_open(f"sign, {n} bits", STRAIGHT | {"latent_dim": n} | SHORT,
                     "straight-through sign, 25 epochs", n, "sign") for n in (10, 32, 64)),
-            *(_open(f"Bernoulli, {n} bits", {"latent": "bernoulli", "latent_dim": n} | SHORT,
+            *(_open(f"Bernoulli, {n} bits", STOCHASTIC | {"latent_dim": n} | SHORT,
                     "stochastic bits, 25 epochs", n, "Bernoulli") for n in (10, 16, 32, 64, 128)),
             *(_open(f"Gumbel, {d} of {c}, one-hot", _categories(c, d),
                     "likeliest classes, Hamming, 75 epochs", d * math.log2(c), "Gumbel, one-hot")
               for c, d in ((10, 5), (5, 10), (10, 10), (30, 10), (10, 30))),
+            *(_open(f"N = 10, {levels} levels, ours", *_continuous(10, quantise_levels=levels),
+                    10 * math.log2(levels), "ours, quantised") for levels in (2, 4, 8, 16, 32)),
             *(_open(f"{n} bits, ours", *_bits(n), n, "ours, bits")
               for n in (10, 16, 32, 64)),
             *(_open(f"N = {n}, ours", *_continuous(n), 32 * n, "ours, continuous")
               for n in (2, 5, 10, 20, 32)),
         ),
         axis="bits per code",
+        beside=LONG_LISTS,
+    ),
+    "gumbel-codes": Table(
+        "Gumbel-Softmax as published: how the codes are compared (mean, K = 2)",
+        tuple(
+            _open(name, settings, "75 epochs")
+            for d in (5, 30) for name, settings in _comparisons(10, d).items()
+        ),
         beside=LONG_LISTS,
     ),
     "temperature": Table(
@@ -295,7 +322,7 @@ TABLES = {
     "depth": Table(
         "ten bits by straight-through sign: layers of the encoder (K = 2)",
         tuple(
-            _open(hidden, SHORT | {"latent": "sign", "hidden": hidden},
+            _open(hidden, STRAIGHT | {"hidden": hidden} | SHORT,
                   "straight-through sign, 25 epochs")
             for hidden in ("500", "500,100", "500,100,50", "500,500,500,100")
         ),
