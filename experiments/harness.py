@@ -116,6 +116,10 @@ def run(config_class: type[Config], main: Callable[[Config], None]) -> None:
             return
         try:
             start(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:  # as of --list | head: the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except (ValueError, OSError, FloatingPointError) as error:
             first = str(error).strip().splitlines() or [type(error).__name__]
             sys.exit(f"error: {first[0]}")

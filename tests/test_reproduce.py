@@ -227,3 +227,15 @@ def test_the_command_writes_tables_with_their_text_and_charts(tmp_path):
 def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"--table must be one of torres2018:4\.1, .*, got 'x'"):
         reproduce.ReproduceConfig(table="x", workdir=str(tmp_path)).check()
+
+
+def test_a_reader_that_has_seen_enough_of_the_list_is_no_error():
+    with subprocess.Popen(
+        [sys.executable, ROOT / "experiments" / "reproduce.py", "--list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 1

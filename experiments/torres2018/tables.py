@@ -152,7 +152,7 @@ CHOSEN_AMONG = {
             "relaxed, temperature 1 to 0.4, beta 0.1, balance 10":
                 VIEWS | RELAXED | BALANCED | {"temperature_end": 0.4},
             **{f"relaxed, temperature 1 to {end:g}, beta 0.1, balance 10, layers 500,500":
-               VIEWS | COOLED | {"temperature_end": end} for end in (0.4, 0.2, 0.1)},
+               VIEWS | COOLED | {"temperature_end": end} for end in (0.6, 0.4, 0.2, 0.1)},
         },
     ),
     "choice-more-bits": _choice(
@@ -163,7 +163,8 @@ CHOSEN_AMONG = {
             for name, settings in {
                 "Bernoulli, beta 0.25": STOCHASTIC | {"beta": 0.25},
                 "sign, beta 0.25": STRAIGHT | {"beta": 0.25},
-                "relaxed, temperature 1 to 0.2, beta 0.1, balance 10, layers 500,500": COOLED,
+                **{f"relaxed, temperature 1 to {end:g}, beta 0.1, balance 10, layers 500,500":
+                   COOLED | {"temperature_end": end} for end in (0.4, 0.2)},
             }.items()
         },
     ),
