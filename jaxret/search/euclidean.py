@@ -28,6 +28,7 @@ LARGE = 8  # from an eighth of the gallery on, no bound pays
 CHOICE = 4  # reading one number of a group costs as much as choosing among so many groups
 NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once
 SPARE = 8  # groups, and an eighth of k: a wider choice is proven more often
+FRESH = 2**24  # bytes of the rows that are searched by differences at once
 STRETCH = 2**20  # rows whose bounds the host holds at once: the fewer, the more queries at once
 
 
@@ -95,16 +96,22 @@ def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, group
 def _near_on_host(query, mask, gallery, *, k, group, memory):
     """What `among` finds for each tile of queries, where the host chooses among the bounds.
 
-    It does so for one stretch of rows while the device bounds the next.
+    It does so for one stretch of rows while the device bounds the next. Products gain from many
+    queries at once; differences lose, as the rows of many queries' groups fit no cache.
     """
     capacity, d = gallery.rows.shape
     wanted = min(_wanted(k), capacity // group)
+    laid = gallery.rows, gallery.size, gallery.centre
+    cached = min(memory, FRESH)
     stretch = min(STRETCH, capacity)
     starts = range(0, capacity, stretch)
 
     def bounds():
-        per_query = bytes_of_query(stretch, d, k, group)
-        for tile, count in select.tiles([query, mask], per_query, memory, NEAR):
+        # To choose many takes long, and is done while the device multiplies for the next tile.
+        near = NEAR if k <= MANY else NEAR // 4
+        for tile, count in select.tiles(
+            [query, mask], _bytes_of_bounds(stretch, group), memory, near
+        ):
             for start in starts:
                 sizes = {"rows_there": min(stretch, capacity - start), "group": group}
                 yield _MINIMA(*tile, *gallery, np.int32(start), **sizes), start, tile, count
@@ -116,8 +123,11 @@ def _near_on_host(query, mask, gallery, *, k, group, memory):
         if start == starts[-1]:
             least, groups = (np.concatenate(parts, axis=1) for parts in zip(*best, strict=True))
             chosen, cut = _cut(least, groups, wanted)
-            laid = gallery.rows, gallery.size, gallery.centre
-            yield _AMONG(*tile, *laid, chosen, cut, k=k, group=group), count
+            asked = [*tile, chosen, cut[:, None]]
+            asked = [part if part is None else part[:count] for part in asked]
+            for part, few in select.tiles(asked, _bytes_of_groups(d, k, group), cached):
+                of_query, of_mask, groups, cut = part
+                yield _AMONG(of_query, of_mask, *laid, groups, cut[:, 0], k=k, group=group), few
             best = []
 
 
@@ -136,8 +146,16 @@ def bytes_of_query(capacity: int, d: int, k: int, group: int) -> int:
     """The memory that a query needs beside the gallery, about."""
     if k * LARGE > capacity:
         return 12 * capacity
+    return _bytes_of_bounds(capacity, group) + 2 * _bytes_of_groups(d, k, group)
+
+
+def _bytes_of_bounds(capacity, group):
     groups = capacity // group
-    return 4 * (2 * TILE + 2 * groups + 4 * groups // CLUSTER + 2 * k * group * (d + 4))
+    return 4 * (2 * TILE + 2 * groups + 4 * groups // CLUSTER)
+
+
+def _bytes_of_groups(d, k, group):
+    return 4 * k * group * (d + 4)
 
 
 def bounded(
