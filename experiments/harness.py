@@ -342,11 +342,13 @@ def train(
     config: Config,
     scan: bool = True,
     mesh: Any = None,
+    partners: Any = None,
     watch: Callable[[Any], dict[str, float]] = lambda state: {},
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Train in a work folder: resume, show progress, log, save. Gives the last state and the log.
 
-    images is an ImageSet; scan and mesh are train.fit's. watch gives further numbers of each epoch.
+    images is an ImageSet; scan, mesh and partners are train.fit's. watch gives further numbers of
+    each epoch.
     """
     import jax
 
@@ -393,6 +395,7 @@ def train(
             images.labels,
             epochs=config.epochs,
             batch_size=config.batch_size,
+            partners=partners,
             scan=scan,
             mesh=mesh,
             on_epoch=on_epoch,

@@ -287,24 +287,26 @@ def train_rows(
         trained, config.eval_k
     ),
     by_scan: Callable[[harness.Config], bool] = lambda config: True,
+    partners: Callable[[harness.Config, Any], Any] = lambda config, images: None,
 ) -> Iterator[tuple[harness.Config, dict[str, Any]]]:
     """Train the distinct models of a group, side by side, and score each configuration.
 
     build gives a model that has a trainer, and the distance of its codes, for a configuration.
     The distance, like the code, may differ between configurations of a group. What does not train
-    by_scan trains one run at a time.
+    by_scan trains one run at a time. partners gives train.fit's, for the training images.
     """
     scan = by_scan(configs[0])
     together = together if scan else 1
     image_shape = protocol.train.images.shape[1:]
     model, _ = build(configs[0], image_shape)
+    near = partners(configs[0], protocol.train.images)
     of_run: dict[tuple, list[harness.Config]] = {}
     for config in configs:
         of_run.setdefault((tuple(config.hyper().items()), config.seed), []).append(config)
     runs = sorted(of_run)
     for first in range(0, len(runs), together):
         some, start = runs[first : first + together], time.perf_counter()
-        trained = _train(configs[0], model.trainer, some, protocol, scan)
+        trained = _train(configs[0], model.trainer, some, protocol, scan, near)
         each = (time.perf_counter() - start) / sum(len(of_run[run]) for run in some)
         for run, params in zip(some, trained, strict=True):
             for config in of_run[run]:
@@ -323,7 +325,7 @@ def train_rows(
 
 
 def _train(
-    config: harness.Config, trainer: Any, runs: list, protocol: Any, scan: bool
+    config: harness.Config, trainer: Any, runs: list, protocol: Any, scan: bool, partners: Any
 ) -> list[Any]:
     """The weights of runs, each its scalars and a seed, trained in one program."""
     import jax
@@ -356,6 +358,7 @@ def _train(
             protocol.train.labels,
             epochs=config.epochs,
             batch_size=config.batch_size,
+            partners=partners,
             scan=scan,
             on_epoch=on_epoch,
         )

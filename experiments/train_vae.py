@@ -15,6 +15,7 @@ import table
 from harness import flag
 
 VIEWS = ("shift", "degrees", "zoom")
+COMPONENTS = 50  # by which neighbours are found
 # Distances beyond the latents' own: which compare whole posteriors, and which latents have them.
 POSTERIOR = ("mahalanobis", "symmetric_kl", "expected_hamming")
 OF_LATENTS = {
@@ -62,7 +63,11 @@ class VaeConfig(harness.Config):
     )  # fmt: skip
     contrast: float = flag(
         0.0, "weight of how badly a code tells which other one is of the same image: two views of "
-        "each are seen; needs one of --shift, --degrees, --zoom",
+        "each are seen; needs one of --shift, --degrees, --zoom, or --neighbours",
+    )  # fmt: skip
+    neighbours: int = flag(
+        0, "contrast: the second view is not of the same image but of one of its so many nearest "
+        "among the training images, by 50 principal components",
     )  # fmt: skip
     learning_rate_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
     shift: float = flag(0.0, "the encoder is trained on images moved by up to so many pixels,")
@@ -103,8 +108,13 @@ class VaeConfig(harness.Config):
                 raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}")
         if self.balance and self.latent not in ("bernoulli", "gumbel"):
             raise ValueError(f"--balance is for bernoulli and gumbel latents, not {self.latent}")
-        if self.contrast and not any(getattr(self, name) for name in VIEWS):
-            raise ValueError(f"--contrast needs one of --{', --'.join(VIEWS)} above 0")
+        harness.at_least(self, "neighbours", 0)
+        if self.neighbours and not self.contrast:
+            raise ValueError("--neighbours needs --contrast above 0, got 0")
+        if self.contrast and not any(getattr(self, name) for name in (*VIEWS, "neighbours")):
+            raise ValueError(
+                f"--contrast needs one of --{', --'.join(VIEWS)} or --neighbours above 0"
+            )
         if self.beta_end and not self.beta:
             raise ValueError("--beta_end needs --beta above 0, got 0")
         if self.quantise_levels not in (0, 2, 4, 8, 16, 32):
@@ -145,7 +155,9 @@ def build(config: VaeConfig, image_shape: tuple[int, int, int]):
     model = models.dense_autoencoder(image_shape, latent.head_size, hidden)
     changes = {name: getattr(config, name) for name in VIEWS}
     view = functools.partial(augment.affine, **changes) if any(changes.values()) else None
-    vae = hashers.make_vae(model, latent, image_shape, config.likelihood, view=view)
+    vae = hashers.make_vae(
+        model, latent, image_shape, config.likelihood, view=view, paired=config.neighbours > 0
+    )
     return vae, config.distance or latent.distance
 
 
@@ -163,13 +175,41 @@ def make_encode(config: VaeConfig, vae):
     return jax.jit(encode)
 
 
+def partners(config: VaeConfig, images):
+    """For each training image the rows of its nearest others, i32[n m], where they are asked for.
+
+    By principal components: all that is known of likeness before anything is learnt.
+    """
+    import jax
+    import numpy as np
+
+    from jaxret import evaluate, hashers, search
+
+    if not config.neighbours:
+        return None
+    if config.neighbours >= len(images):
+        raise ValueError(
+            f"--neighbours must be below the number of training images, {len(images)}, "
+            f"got {config.neighbours}"
+        )
+    hasher = hashers.pca_hasher(min(COMPONENTS, images[0].size))
+    params, _ = hasher.fit(jax.random.key(0), images)
+    codes = np.asarray(evaluate.encode_in_batches(hasher.encode, params, images))
+    found = np.asarray(search.euclidean_topk(codes, codes, config.neighbours + 1).indices)
+    own = found == np.arange(len(found))[:, None]
+    own[~own.any(axis=1), -1] = True  # enough copies of it come before
+    return found[~own].reshape(len(found), config.neighbours)
+
+
 def score(config: VaeConfig, vae, trained: report.Trained) -> dict[str, float]:
     """Retrieval, and the bound on the likelihood of the query images."""
     return report.score(trained, config.eval_k) | negative_elbo(vae, trained, config.seed)
 
 
 CONFIG = VaeConfig
-run_rows = functools.partial(table.train_rows, build=build, make_encode=make_encode, score=score)
+run_rows = functools.partial(
+    table.train_rows, build=build, make_encode=make_encode, score=score, partners=partners
+)
 
 
 def main(config: VaeConfig) -> None:
@@ -181,8 +221,11 @@ def main(config: VaeConfig) -> None:
 
     protocol, overlap = harness.load_data(config)
     vae, distance = build(config, protocol.train.images.shape[1:])
+    near = partners(config, protocol.train.images)
     workdir = harness.Workdir(config)
-    state, history = harness.train(workdir, vae.trainer, config.hyper(), protocol.train, config)
+    state, history = harness.train(
+        workdir, vae.trainer, config.hyper(), protocol.train, config, partners=near
+    )
     encode = make_encode(config, vae)
     trained = report.Trained(protocol, overlap, encode, state.params, distance)
     metrics = score(config, vae, trained)

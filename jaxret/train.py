@@ -115,12 +115,13 @@ def make_epoch(
     """One pass over the images in a new random order, as one lax.scan.
 
     The images stay where they are (on the device, as uint8). The last images of the order, too few
-    for a batch, wait for a later epoch.
+    for a batch, wait for a later epoch. partners: as in `fit`.
     """
     steps = steps_per_epoch(num_images, batch_size)
 
-    def epoch(state, hyper, images, labels):
+    def epoch(state, hyper, images, labels, partners=None):
         def body(state, rows):
+            rows = _with_partners(state, rows, partners)
             return step(state, hyper, images[rows], labels[rows])
 
         return lax.scan(body, state, _order(state, num_images, steps, batch_size))
@@ -132,6 +133,17 @@ def _order(state: TrainState, num_images: int, steps: int, batch_size: int) -> I
     _, key = _keys_of_step(state)
     order = jax.random.permutation(key, num_images)
     return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def _with_partners(
+    state: TrainState, rows: Int[Array, " b"], partners: Int[Array, "n m"] | None
+) -> Int[Array, " c"]:
+    """The rows, then a partner of each."""
+    if partners is None:
+        return rows
+    _, key = _keys_of_step(state)
+    which = jax.random.randint(jax.random.fold_in(key, 1), rows.shape, 0, partners.shape[1])
+    return jnp.concatenate([rows, partners[rows, which]])
 
 
 @functools.cache
@@ -162,13 +174,14 @@ def make_epoch_loop(
     order_of = jax.jit(lambda state: _order(state, num_images, steps, batch_size))
 
     @functools.partial(jax.jit, compiler_options=convolution_options())
-    def take(state, hyper, images, labels, rows):
+    def take(state, hyper, images, labels, partners, rows):
+        rows = _with_partners(state, rows, partners)
         return step(state, hyper, images[rows], labels[rows])
 
-    def epoch(state, hyper, images, labels):
+    def epoch(state, hyper, images, labels, partners=None):
         order, terms = order_of(state), []
         for rows in order:
-            state, terms_of_step = take(state, hyper, images, labels, rows)
+            state, terms_of_step = take(state, hyper, images, labels, partners, rows)
             terms.append(terms_of_step)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *terms)
 
@@ -194,6 +207,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int,
+    partners: Int[np.ndarray | Array, "rows m"] | None = None,
     scan: bool = True,
     mesh: Mesh | None = None,
     on_epoch: Callable[[TrainState, EpochInfo], None] = lambda state, info: None,
@@ -201,9 +215,11 @@ def fit(
     """Train until the state has seen this many epochs, those before a resume included.
 
     A state with a leading axis on every leaf (from sweep_init) trains as many runs at once, and
-    hyper's scalars then have that axis too. With a mesh of one axis each batch is split over its
-    devices; the state and the images are on every one. on_epoch hears of each epoch: it logs, draws
-    progress and saves. Raises TrainingError, with the step, at the first loss that is not finite.
+    hyper's scalars then have that axis too. Where each image has partners, rows of others, a step
+    sees a batch of images and then, in their order, one partner of each, at random. With a mesh of
+    one axis each batch is split over its devices; the state and the images are on every one.
+    on_epoch hears of each epoch: it logs, draws progress and saves. Raises TrainingError, with the
+    step, at the first loss that is not finite.
     """
     num_images = len(images)
     steps = steps_per_epoch(num_images, batch_size)
@@ -213,23 +229,28 @@ def fit(
     step = trainer.step if mesh is None else _split_over(mesh, trainer.step, batch_size)
     if scan:
         run_epoch = make_epoch(step, num_images, batch_size)
-        run_epoch = jax.jit(jax.vmap(run_epoch, (0, 0, None, None)) if runs else run_epoch)
+        run_epoch = jax.jit(jax.vmap(run_epoch, (0, 0, *[None] * 3)) if runs else run_epoch)
     else:
         run_epoch = make_epoch_loop(step, num_images, batch_size)
-    images, labels = jnp.asarray(images), jnp.asarray(labels)
+    if partners is not None and len(partners) != num_images:
+        raise ValueError(
+            f"partners must have a row for each of {num_images} images, got {np.shape(partners)}"
+        )
+    data = jnp.asarray(images), jnp.asarray(labels)
+    data += (None if partners is None else jnp.asarray(partners),)
     hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
     hyper["steps"] = jnp.full(runs, epochs * steps, jnp.float32)
     if mesh is not None:
         everywhere = NamedSharding(mesh, PartitionSpec())
-        state, hyper, images, labels = jax.device_put((state, hyper, images, labels), everywhere)
+        state, hyper, data = jax.device_put((state, hyper, data), everywhere)
     waiting = time.perf_counter()
     if scan:  # compiled ahead, so that the first epoch's rate is a rate of training
-        run_epoch = run_epoch.lower(state, hyper, images, labels).compile()
+        run_epoch = run_epoch.lower(state, hyper, *data).compile()
 
     done = int(state.step.max()) // steps
     for epoch in range(done + 1, epochs + 1):
         start = time.perf_counter()
-        state, terms = run_epoch(state, hyper, images, labels)
+        state, terms = run_epoch(state, hyper, *data)
         terms = jax.device_get(terms)
         now = time.perf_counter()
         _check_finite(terms, (epoch - 1) * steps)

@@ -162,7 +162,10 @@ BAD = {
     "batch above images": (["--batch_size=5000"], "batch_size must lie between 1 and"),
     "no temperature": (["--temperature=0"], "--temperature must be above 0, got 0"),
     "balance": (["--balance=1"], "--balance is for bernoulli and gumbel latents, not gaussian"),
-    "contrast": (["--contrast=1"], "--contrast needs one of --shift, --degrees, --zoom above 0"),
+    "contrast": (
+        ["--contrast=1"],
+        "--contrast needs one of --shift, --degrees, --zoom or --neighbours above 0",
+    ),
     "levels": (["--quantise_levels=5"], "--quantise_levels must be 0, 2, 4, 8, 16 or 32, got 5"),
     "distance of another latent": (
         ["--distance=expected_hamming"],

@@ -88,6 +88,29 @@ def test_an_epoch_shows_each_image_once_in_an_order_of_its_own():
     assert not np.array_equal(*seen)
 
 
+@pytest.mark.parametrize("scan", [True, False])
+def test_after_a_batch_comes_a_partner_of_each_of_its_images(scan):
+    def spy(state, hyper, images, labels):
+        del hyper, images
+        return state._replace(step=state.step + 1), {"rows": labels}
+
+    rows = np.arange(50, dtype=np.int32)
+    partners = (rows[:, None] + np.array([10, 20, 30])[None]) % 50
+    make = train.make_epoch if scan else train.make_epoch_loop
+    epoch, state = make(spy, 50, 10), TRAINER.init(jax.random.key(0), HYPER)
+    _, terms = epoch(state, HYPER, *map(jnp.asarray, (IMAGES, rows, partners)))
+    batches = np.asarray(terms["rows"])
+    assert batches.shape == (5, 20)
+    np.testing.assert_array_equal(np.sort(batches[:, :10].ravel()), rows)
+    ahead = (batches[:, 10:] - batches[:, :10]) % 50
+    assert {10, 20, 30} == set(ahead.ravel())
+
+
+def test_partners_are_those_of_every_image():
+    with pytest.raises(ValueError, match=r"a row for each of 50 images, got \(49, 2\)"):
+        fit(partners=np.zeros((49, 2), np.int32))
+
+
 def test_what_does_not_fill_a_batch_is_left_out():
     state = fit(epochs=1, batch_size=20)
     assert int(state.step) == 2

@@ -19,6 +19,7 @@ RELAXED = STOCHASTIC | {"bit_gradient": "concrete"}
 BALANCED = {"beta": 0.1, "balance": 10.0}
 WIDE = {"hidden": "500,500"}
 FALLING = {"learning_rate_end": 1e-4}
+NEIGHBOURS = {"contrast": 1000.0, "neighbours": 20}
 VIEWS = {"shift": 2.0, "degrees": 10.0, "zoom": 0.1} | FALLING
 SHORT = {"epochs": 25}  # where treatments are compared with each other, not with the thesis
 
@@ -163,8 +164,7 @@ CHOSEN_AMONG = {
             for name, settings in {
                 "Bernoulli, beta 0.25": STOCHASTIC | {"beta": 0.25},
                 "sign, beta 0.25": STRAIGHT | {"beta": 0.25},
-                **{f"relaxed, temperature 1 to {end:g}, beta 0.1, balance 10, layers 500,500":
-                   COOLED | {"temperature_end": end} for end in (0.4, 0.2)},
+                "relaxed, temperature 1 to 0.2, beta 0.1, balance 10, layers 500,500": COOLED,
             }.items()
         },
     ),
@@ -180,6 +180,20 @@ CHOSEN_AMONG = {
                 "contrast 30, shift 3, 30 degrees, zoom 0.3":
                     {"contrast": 30.0, "shift": 3.0, "degrees": 30.0, "zoom": 0.3, "epochs": 12},
                 "contrast 100, views": {"contrast": 100.0, "epochs": 8},
+            }.items()
+        },
+        beside=(*LONG_LISTS, "map@all/all"),
+    ),
+    "choice-neighbours": _choice(
+        "32 bits as ours, told from other images together with a neighbour",
+        {
+            name: VIEWS | COOLED | NEIGHBOURS | {"latent_dim": 32, "epochs": 15} | settings
+            for name, settings in {
+                "20 neighbours, contrast 100": {"contrast": 100.0},
+                "20 neighbours, contrast 1000": {},
+                "20 neighbours, contrast 1000, no views": 
+                    {"shift": 0.0, "degrees": 0.0, "zoom": 0.0},
+                "10 neighbours, contrast 1000": {"neighbours": 10},
             }.items()
         },
         beside=(*LONG_LISTS, "map@all/all"),

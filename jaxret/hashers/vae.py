@@ -56,6 +56,7 @@ def make_vae(
         hyper["learning_rate"]
     ),
     view: View | None = None,
+    paired: bool = False,
 ) -> VAE:
     """Join a network and a latent.
 
@@ -66,8 +67,8 @@ def make_vae(
     balance in hyper, balance times the latent's marginal_kl is added: bits and categories that all
     images share cost something though beta is small, so they do not saturate before they have
     learnt anything. With a contrast in hyper, two views of each image are seen, and contrast times
-    losses.contrastive_nll of their codes is added. params are those of `network.weights`, for
-    models with batch statistics.
+    losses.contrastive_nll of their codes is added; if paired, the second is of the image's partner
+    (`train.fit`). params are those of `network.weights`, for models with batch statistics.
     """
     nll_of, link = LIKELIHOODS[likelihood]
 
@@ -76,13 +77,16 @@ def make_vae(
 
     def loss(params, model_state, key, images, labels, hyper):
         del labels  # unsupervised
-        if "contrast" in hyper and view is None:
-            raise ValueError("a contrast needs a view: without one, no two codes are of one image")
-        x = seen = scale(images)
+        if "contrast" in hyper and view is None and not paired:
+            raise ValueError(
+                "a contrast needs a view or pairs: without them, no two codes are of one image"
+            )
+        x = scale(images)
+        if "contrast" in hyper and not paired:
+            x = jnp.concatenate([x, x])
+        seen = x
         if view is not None:
             key, view_key = jax.random.split(key)
-            if "contrast" in hyper:
-                x = jnp.concatenate([x, x])
             seen = view(view_key, x)
         (parameters, pixels), model_state = network.run_training(
             model,
