@@ -185,15 +185,17 @@ CHOSEN_AMONG = {
         beside=(*LONG_LISTS, "map@all/all"),
     ),
     "choice-neighbours": _choice(
-        "32 bits as ours, told from other images together with a neighbour",
+        "bits as ours, told from other images together with a neighbour",
         {
             name: VIEWS | COOLED | NEIGHBOURS | {"latent_dim": 32, "epochs": 15} | settings
             for name, settings in {
-                "20 neighbours, contrast 100": {"contrast": 100.0},
-                "20 neighbours, contrast 1000": {},
-                "20 neighbours, contrast 1000, no views": 
+                "32 bits, 20 neighbours, contrast 100": {"contrast": 100.0},
+                "32 bits, 20 neighbours, contrast 1000": {},
+                "32 bits, 20 neighbours, contrast 1000, no views": 
                     {"shift": 0.0, "degrees": 0.0, "zoom": 0.0},
-                "10 neighbours, contrast 1000": {"neighbours": 10},
+                "32 bits, 10 neighbours, contrast 1000": {"neighbours": 10},
+                "10 bits, 20 neighbours, contrast 1000": {"latent_dim": 10},
+                "64 bits, 20 neighbours, contrast 1000": {"latent_dim": 64},
             }.items()
         },
         beside=(*LONG_LISTS, "map@all/all"),
