@@ -69,6 +69,7 @@ def _gumbel(classes: int, distributions: int, published: float) -> Row:
     return Row(f"N_c = {classes}, N_d = {distributions}", published, settings, ours, how)
 
 
+BESIDE = VIEWS | NEIGHBOURS | {"epochs": 30}
 GUMBEL_30 = _categories(10, 30) | {"gumbel_codes": "probabilities"} | SHORT
 BERNOULLI_64 = STOCHASTIC | {"latent_dim": 64} | SHORT
 
@@ -185,8 +186,14 @@ CHOSEN_AMONG = {
         beside=(*LONG_LISTS, "map@all/all"),
     ),
     "choice-neighbours": _choice(
-        "bits as ours, told from other images together with a neighbour",
+        "codes as ours, told from other images together with a neighbour",
         {
+            name: VIEWS | NEIGHBOURS | {"epochs": 15} | settings
+            for name, settings in {
+                "N = 10, 20 neighbours, contrast 1000": WIDE | {"beta": 0.05},
+                "N = 10, 20 neighbours, contrast 1000, by cosine": WIDE | {"beta": 0.05, "distance": "cosine"},
+            }.items()
+        } | {
             name: VIEWS | COOLED | NEIGHBOURS | {"latent_dim": 32, "epochs": 15} | settings
             for name, settings in {
                 "32 bits, 20 neighbours, contrast 100": {"contrast": 100.0},
@@ -198,7 +205,6 @@ CHOSEN_AMONG = {
                 "64 bits, 20 neighbours, contrast 1000": {"latent_dim": 64},
             }.items()
         },
-        beside=(*LONG_LISTS, "map@all/all"),
     ),
 }  # fmt: skip
 
@@ -312,6 +318,19 @@ TABLES = {
               for n in (2, 5, 10, 20, 32)),
         ),
         axis="bits per code",
+        beside=LONG_LISTS,
+    ),
+    "neighbours": Table(
+        "codes of images told from others together with a neighbour (K = 2)",
+        (
+            _open("N = 10, ours", *_continuous(10)),
+            *(_open(f"{n} bits, ours", *_bits(n)) for n in (10, 32, 64)),
+            *(_open(f"N = 10, with neighbours{name}", BESIDE | WIDE | {"beta": 0.05} | settings,
+                    "as ours, contrast 1000, 20 neighbours, 30 epochs")
+              for name, settings in {"": {}, ", by cosine": {"distance": "cosine"}}.items()),
+            *(_open(f"{n} bits, with neighbours", BESIDE | COOLED | {"latent_dim": n},
+                    "as ours, contrast 1000, 20 neighbours, 30 epochs") for n in (10, 32, 64)),
+        ),
         beside=LONG_LISTS,
     ),
     "gumbel-codes": Table(
