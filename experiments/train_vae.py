@@ -8,6 +8,7 @@ ours. The work folder gets args.flags, metrics.json, checkpoints/ and plots/.
 
 import dataclasses
 import functools
+import sys
 
 import harness
 import report
@@ -192,6 +193,11 @@ def partners(config: VaeConfig, images):
             f"--neighbours must be below the number of training images, {len(images)}, "
             f"got {config.neighbours}"
         )
+    print(
+        f"finding {config.neighbours} neighbours of each of {len(images):,} images",
+        file=sys.stderr,
+        flush=True,
+    )
     hasher = hashers.pca_hasher(min(COMPONENTS, images[0].size))
     params, _ = hasher.fit(jax.random.key(0), images)
     codes = np.asarray(evaluate.encode_in_batches(hasher.encode, params, images))

@@ -166,6 +166,11 @@ BAD = {
         ["--contrast=1"],
         "--contrast needs one of --shift, --degrees, --zoom or --neighbours above 0",
     ),
+    "neighbours alone": (["--neighbours=5"], "--neighbours needs --contrast above 0, got 0"),
+    "too many neighbours": (
+        ["--contrast=1", "--neighbours=5000"],
+        "--neighbours must be below the number of training images, ",
+    ),
     "levels": (["--quantise_levels=5"], "--quantise_levels must be 0, 2, 4, 8, 16 or 32, got 5"),
     "distance of another latent": (
         ["--distance=expected_hamming"],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import reproduce
 import table
@@ -29,14 +30,18 @@ def test_every_row_of_every_table_is_a_valid_configuration():
             assert row.x is None or spec.axis
 
 
-@pytest.mark.parametrize("name", ["ours-n10", "ours-10bits"])
+OURS = ["ours-n10", "ours-10bits", "neighbours-32bits"]  # each names its table and its row
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_flagfiles_of_ours_are_rows(name):
     folder = ROOT / "experiments" / "torres2018"
     first, *lines = (folder / f"{name}.flags").read_text().splitlines()
+    of_table = first.split("table ")[1].split(",")[0]
     lines = (folder / "thesis.flags").read_text().splitlines() + lines
     given = dict(line[2:].split("=") for line in lines if line.startswith("--"))
     del given["flagfile"]
-    rows = {row.name: row for row in reproduce.tables()["torres2018:bits"].rows}
+    rows = {row.name: row for row in reproduce.tables()[f"torres2018:{of_table}"].rows}
     wanted = dataclasses.asdict(
         train_vae.VaeConfig(dataset="mnist", **rows[first.split('"')[1]].ours)
     )
@@ -74,13 +79,42 @@ def test_flagfiles_of_published_rows_say_what_the_table_measured(table_name):
         assert second == f"# Measured: {cells[published]}.", path.name
 
 
-@pytest.mark.parametrize("name", ["ours-n10", "ours-10bits"])
+@pytest.mark.parametrize("name", OURS)
 def test_flagfiles_of_ours_say_what_the_table_measured(name):
     folder = ROOT / "experiments" / "torres2018"
     first, second, *_ = (folder / f"{name}.flags").read_text().splitlines()
-    rows = json.loads((folder / "results" / "bits" / "table.json").read_text())["rows"]
+    of_table = first.split("table ")[1].split(",")[0]
+    rows = json.loads((folder / "results" / of_table / "table.json").read_text())["rows"]
     (row,) = (row for row in rows if row["name"] == first.split('"')[1])
     assert second == f"# Measured: {table._cell(row['ours'], '.4f')}."
+
+
+def test_partners_are_the_nearest_other_images_by_principal_components():
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
+    images[1:8] = images[0]  # more copies than partners
+    config = train_vae.VaeConfig(workdir="w", contrast=1.0, neighbours=5)
+    found = train_vae.partners(config, images)
+    x = images.reshape(60, -1) / 255
+    x = x - x.mean(axis=0)
+    components = np.linalg.svd(x, full_matrices=False)[2][: train_vae.COMPONENTS]
+    distances = np.square((x @ components.T)[:, None] - (x @ components.T)[None]).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    for row, others in enumerate(found):
+        assert row not in others
+        assert len(set(others)) == 5
+        np.testing.assert_allclose(distances[row, others], np.sort(distances[row])[:5], atol=1e-3)
+    assert train_vae.partners(train_vae.VaeConfig(workdir="w"), images) is None
+
+
+def test_rows_with_neighbours_train_side_by_side_as_they_do_alone(tmp_path):
+    settings = {"hidden": "32", "contrast": 10.0, "neighbours": 3}
+    spec = small(table.Row("with neighbours", None, None, settings, "contrast 10"))
+    base = train_vae.VaeConfig(workdir=str(tmp_path), epochs=1)
+    apart = dataclasses.replace(base, workdir=str(tmp_path / "apart"))
+    both = dict(table.run_tables({"x": spec}, lambda t: base, 2, 2))["x"]
+    each = dict(table.run_tables({"x": spec}, lambda t: apart, 2, 1))["x"]
+    assert both["rows"][0]["ours"]["seeds"] == 2
+    assert abs(both["rows"][0]["ours"]["mean"] - each["rows"][0]["ours"]["mean"]) < 0.01
 
 
 def test_rows_that_share_a_training_are_trained_once():
