@@ -116,17 +116,17 @@ def test_what_does_not_fill_a_batch_is_left_out():
     assert int(state.step) == 2
 
 
-def test_a_sweep_equals_the_same_runs_one_by_one():
+@pytest.mark.parametrize("partners", [None, np.roll(np.arange(50), 5)[:, None]])
+def test_a_sweep_equals_the_same_runs_one_by_one(partners):
     rates = jnp.asarray([0.01, 0.05, 0.2])
     keys = jax.random.split(jax.random.key(7), 3)
     states = train.sweep_init(TRAINER, keys, {"learning_rate": rates})
-    states = train.fit(
-        TRAINER, states, {"learning_rate": rates}, IMAGES, LABELS, epochs=3, batch_size=10
-    )
+    how = {"epochs": 3, "batch_size": 10, "partners": partners}
+    states = train.fit(TRAINER, states, {"learning_rate": rates}, IMAGES, LABELS, **how)
     for run in range(3):
         hyper = {"learning_rate": rates[run]}
         alone = TRAINER.init(keys[run], hyper)
-        alone = train.fit(TRAINER, alone, hyper, IMAGES, LABELS, epochs=3, batch_size=10)
+        alone = train.fit(TRAINER, alone, hyper, IMAGES, LABELS, **how)
         chex.assert_trees_all_close(train.unstack(states, run).params, alone.params, rtol=1e-3)
 
 
