@@ -33,18 +33,21 @@ def test_every_row_of_every_table_is_a_valid_configuration():
 OURS = ["ours-n10", "ours-10bits", "neighbours-32bits"]  # each names its table and its row
 
 
+def named(first_line):
+    """The table and the row that a flagfile of ours says it is."""
+    return first_line.split("table ")[1].split(",")[0], first_line.split('"')[1]
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_flagfiles_of_ours_are_rows(name):
     folder = ROOT / "experiments" / "torres2018"
     first, *lines = (folder / f"{name}.flags").read_text().splitlines()
-    of_table = first.split("table ")[1].split(",")[0]
+    of_table, of_row = named(first)
     lines = (folder / "thesis.flags").read_text().splitlines() + lines
     given = dict(line[2:].split("=") for line in lines if line.startswith("--"))
     del given["flagfile"]
     rows = {row.name: row for row in reproduce.tables()[f"torres2018:{of_table}"].rows}
-    wanted = dataclasses.asdict(
-        train_vae.VaeConfig(dataset="mnist", **rows[first.split('"')[1]].ours)
-    )
+    wanted = dataclasses.asdict(train_vae.VaeConfig(dataset="mnist", **rows[of_row].ours))
     assert {n: type(wanted[n])(v) for n, v in given.items()} == {n: wanted[n] for n in given}
     changed = {n for n, v in wanted.items() if v != getattr(train_vae.VaeConfig(), n)}
     assert changed <= given.keys()
@@ -83,9 +86,9 @@ def test_flagfiles_of_published_rows_say_what_the_table_measured(table_name):
 def test_flagfiles_of_ours_say_what_the_table_measured(name):
     folder = ROOT / "experiments" / "torres2018"
     first, second, *_ = (folder / f"{name}.flags").read_text().splitlines()
-    of_table = first.split("table ")[1].split(",")[0]
+    of_table, of_row = named(first)
     rows = json.loads((folder / "results" / of_table / "table.json").read_text())["rows"]
-    (row,) = (row for row in rows if row["name"] == first.split('"')[1])
+    (row,) = (row for row in rows if row["name"] == of_row)
     assert second == f"# Measured: {table._cell(row['ours'], '.4f')}."
 
 
@@ -126,7 +129,7 @@ def test_rows_that_share_a_training_are_trained_once():
 
 def test_codes_of_one_training_are_each_encoded_in_their_own_way(tmp_path):
     settings = {"latent": "gumbel", "num_classes": 4, "num_distributions": 6}
-    codes = ("one_hot", "log_ratios")
+    codes = ("one_hot", "probabilities", "log_ratios")
     rows = [table.Row(code, None, None, settings | {"gumbel_codes": code}, "") for code in codes]
     base = train_vae.VaeConfig(workdir=str(tmp_path), epochs=1)
     together = dict(table.run_tables({"x": small(*rows)}, lambda t: base, 1, 1))["x"]

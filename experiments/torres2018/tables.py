@@ -198,7 +198,7 @@ CHOSEN_AMONG = {
             for name, settings in {
                 "32 bits, 20 neighbours, contrast 100": {"contrast": 100.0},
                 "32 bits, 20 neighbours, contrast 1000": {},
-                "32 bits, 20 neighbours, contrast 1000, no views": 
+                "32 bits, 20 neighbours, contrast 1000, no views":
                     {"shift": 0.0, "degrees": 0.0, "zoom": 0.0},
                 "32 bits, 10 neighbours, contrast 1000": {"neighbours": 10},
                 "10 bits, 20 neighbours, contrast 1000": {"latent_dim": 10},
