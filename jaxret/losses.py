@@ -46,7 +46,7 @@ def gaussian_kl(mean: Float[Array, "n d"], log_variance: Float[Array, "n d"]) ->
     return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - log_variance - 1, axis=1)
 
 
-def contrastive_nll(z: Float[Array, "m b"], temperature: float = 0.3) -> Float[Array, " m"]:
+def ntxent(z: Float[Array, "m b"], temperature: float = 0.3) -> Float[Array, " m"]:
     """How well each code picks its image's other view out of the batch, in nats.
 
     The first half of z are codes of one view of each image, the second half of another: NT-Xent,

@@ -51,7 +51,7 @@ sign_identity.defvjp(lambda z: (_signs(z), None), lambda _, g: (g,))
 
 
 @jax.custom_vjp
-def sign_plain(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def sign_zero_gradient(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Sign forward; no gradient backward: what Torres 2018, eq. 3.1 trained with.
 
     The derivative of the sign is 0 wherever it exists, so nothing before it learns to
@@ -60,11 +60,11 @@ def sign_plain(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return _signs(z)
 
 
-sign_plain.defvjp(lambda z: (_signs(z), None), lambda _, g: (jnp.zeros_like(g),))
+sign_zero_gradient.defvjp(lambda z: (_signs(z), None), lambda _, g: (jnp.zeros_like(g),))
 
 
 @jax.custom_vjp
-def app(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def clip_ste(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Clip to [-1, 1] forward; backward passes the gradient where |z| < 1.
 
     Torres 2018, eq. 3.2 (after Song 2018, BGAN).
@@ -72,7 +72,7 @@ def app(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.clip(z, -1.0, 1.0)
 
 
-app.defvjp(
+clip_ste.defvjp(
     lambda z: (jnp.clip(z, -1.0, 1.0), z),
     lambda z, g: (jnp.where(jnp.abs(z) < 1, g, 0.0),),
 )

@@ -184,13 +184,11 @@ def test_the_contrastive_likelihood_is_a_softmax_over_the_others():
         others = [j for j in range(6) if j != i]
         odds = np.exp([unit[i] @ unit[j] / 0.5 for j in others])
         expected.append(-np.log(odds[others.index(partner)] / odds.sum()))
-    found = losses.contrastive_nll(jnp.asarray(z, jnp.float32), 0.5)
+    found = losses.ntxent(jnp.asarray(z, jnp.float32), 0.5)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_codes_that_all_are_alike_tell_nothing_and_have_a_gradient():
-    value, gradient = jax.value_and_grad(lambda z: losses.contrastive_nll(z).mean())(
-        jnp.zeros((8, 3))
-    )
+    value, gradient = jax.value_and_grad(lambda z: losses.ntxent(z).mean())(jnp.zeros((8, 3)))
     assert float(value) == pytest.approx(np.log(7), rel=1e-6)
     assert np.isfinite(gradient).all()

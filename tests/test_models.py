@@ -225,7 +225,7 @@ def test_the_largest_have_the_gradient_of_jnp_max_and_equal_ones_share_it():
 @pytest.mark.parametrize("shape", [(2, 3, 3, 4), (0, 3, 3, 4)])
 def test_a_kept_map_changes_neither_value_nor_gradient(shape):
     x = jax.random.normal(jax.random.key(0), shape)
-    for keep in (models.layers.kept, jax.vmap(models.layers.kept)):
+    for keep in (models.layers.noinline, jax.vmap(models.layers.noinline)):
         energy = lambda x, keep=keep: jnp.sum(keep(jnp.sin(x)) ** 2)  # noqa: E731
         value, gradient = jax.jit(jax.value_and_grad(energy))(x)
         np.testing.assert_allclose(value, jnp.sum(jnp.sin(x) ** 2), rtol=1e-6)
@@ -235,7 +235,7 @@ def test_a_kept_map_changes_neither_value_nor_gradient(shape):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere nothing is recomputed")
 def test_a_kept_map_is_a_branch_only_where_it_is_differentiated():
     compiled = lambda f: jax.jit(f).lower(jnp.ones((2, 2))).compile().as_text()  # noqa: E731
-    energy = lambda x: jnp.sum(models.layers.kept(jnp.sin(x)) ** 2)  # noqa: E731
+    energy = lambda x: jnp.sum(models.layers.noinline(jnp.sin(x)) ** 2)  # noqa: E731
     assert " conditional(" not in compiled(energy)
     assert " conditional(" in compiled(jax.grad(energy))
 

@@ -20,7 +20,7 @@ def backward(function, z):
 SENT = np.arange(1.0, Z.size + 1)
 
 
-@pytest.mark.parametrize("sign", [relax.sign_ste, relax.sign_identity, relax.sign_plain])
+@pytest.mark.parametrize("sign", [relax.sign_ste, relax.sign_identity, relax.sign_zero_gradient])
 def test_a_sign_is_plus_or_minus_one_and_never_zero(sign):
     expected = [-1, -1, -1, -1, 1, 1, 1, 1, 1, 1]
     np.testing.assert_array_equal(jax.jit(sign)(Z), expected)
@@ -36,12 +36,12 @@ def test_the_identity_straight_through_sign_passes_the_whole_gradient():
 
 
 def test_the_plain_sign_passes_nothing():
-    np.testing.assert_array_equal(backward(relax.sign_plain, Z), 0 * SENT)
+    np.testing.assert_array_equal(backward(relax.sign_zero_gradient, Z), 0 * SENT)
 
 
 def test_app_is_torres_equation_3_2_with_its_own_derivative():
-    np.testing.assert_array_equal(relax.app(Z), np.clip(Z, -1, 1))
-    np.testing.assert_array_equal(backward(relax.app, Z), SENT * (np.abs(Z) < 1))
+    np.testing.assert_array_equal(relax.clip_ste(Z), np.clip(Z, -1, 1))
+    np.testing.assert_array_equal(backward(relax.clip_ste, Z), SENT * (np.abs(Z) < 1))
 
 
 def test_bernoulli_bits_are_one_with_the_probability_of_their_logit():

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from .layers import check_choice, kept
+from .layers import check_choice, noinline
 
 # Lasagne's HeNormal, by the gain of a ReLU for convolutions and of 1 for dense layers; not cut off.
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -34,7 +34,7 @@ ORDERS: dict[str, tuple[Callable, Callable]] = {
 
 
 def _convolution(x, kernel, *args, **kwargs):
-    return lax.conv_general_dilated(kept(x), kernel, *args, **kwargs)
+    return lax.conv_general_dilated(noinline(x), kernel, *args, **kwargs)
 
 
 class Part(nn.Module):

@@ -30,7 +30,7 @@ def check_choice(name: str, value: str, choices: dict) -> None:
 
 
 @jax.custom_vjp
-def kept(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def noinline(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """x; where it is differentiated on CPU, it stays in memory for the backward pass.
 
     For a kernel's gradient XLA there needs the convolution's input in another order of axes, and
@@ -40,7 +40,7 @@ def kept(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x
 
 
-def _kept_forward(x):
+def _noinline_forward(x):
     def branched(x):
         # The sum with 0 is x, but not to a compiler that minds the sign of 0.
         return lax.cond(x.ravel()[0] == 0, lambda x: x, lambda x: x + 0, x) if x.size else x
@@ -48,7 +48,7 @@ def _kept_forward(x):
     return lax.platform_dependent(x, cpu=branched, default=lambda x: x), None
 
 
-kept.defvjp(_kept_forward, lambda _, g: (g,))
+noinline.defvjp(_noinline_forward, lambda _, g: (g,))
 
 
 @jax.custom_vjp
