@@ -1,55 +1,103 @@
 """Image retrieval with learned codes, in JAX and Flax.
 
-Images become codes, codes are packed and searched, neighbours are scored. Each stage is a module;
-those that load slowly (viz, checkpoint) are imported where they are used.
+Images become codes, codes are packed and searched, neighbors are scored: one module per stage.
+Names are imported when they are first used, so that `import jaxret` loads neither JAX nor NumPy.
 """
 
-# Images in: data sets by name, folders, retrieval protocols.
-from jaxret.data import ImageSet, Protocol, load, load_protocol
+import importlib
+from typing import TYPE_CHECKING, Any
 
-# Learning: networks, relaxations, losses, training.
-from jaxret.hashers import (
-    HASHERS,
-    LATENTS,
-    Hasher,
-    deep_hasher,
-    make_autoencoder,
-    make_hashnet,
-    make_vae,
-    vae_hasher,
-)
-from jaxret.models import MODELS, Autoencoder, HashNet
-from jaxret.train import TrainState, fit, make_trainer, sweep_init
+__version__ = "0.2.0"
 
-# Retrieval: bits, search, galleries. Scores are in jaxret.metrics and jaxret.evaluate.
-from jaxret.codes import pack, unpack
-from jaxret.gallery import Gallery
-from jaxret.search import Neighbors, euclidean_topk, hamming_topk
+if TYPE_CHECKING:
+    from jaxret.codes import pack, unpack
+    from jaxret.data import ImageSet, Protocol, load, load_protocol, read_image
+    from jaxret.gallery import Gallery
+    from jaxret.hashers import (
+        HASHERS,
+        LATENTS,
+        Encoder,
+        Hasher,
+        autoencoder_hasher,
+        deep_hasher,
+        itq_hasher,
+        load_encoder,
+        lsh_hasher,
+        pca_hasher,
+        pcah_hasher,
+        pixels_hasher,
+        recipes,
+        save_encoder,
+        vae_hasher,
+    )
+    from jaxret.models import MODELS
+    from jaxret.positives import knn_positives
+    from jaxret.search import Neighbors, euclidean_topk, hamming_topk
+
+_HOMES = {
+    # Images in: data sets by name, folders, retrieval protocols.
+    "data": ("ImageSet", "Protocol", "load", "load_protocol", "read_image"),
+    # Learning: whatever turns images into codes.
+    "hashers": (
+        "HASHERS", "LATENTS", "Encoder", "Hasher", "autoencoder_hasher", "deep_hasher",
+        "itq_hasher", "load_encoder", "lsh_hasher", "pca_hasher", "pcah_hasher", "pixels_hasher",
+        "recipes", "save_encoder", "vae_hasher",
+    ),
+    "models": ("MODELS",),
+    "positives": ("knn_positives",),
+    # Retrieval: bits, search, galleries, scores.
+    "codes": ("pack", "unpack"),
+    "search": ("Neighbors", "euclidean_topk", "hamming_topk"),
+    "gallery": ("Gallery",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = frozenset({
+    "augment", "checkpoint", "codes", "data", "divergences", "encoder", "evaluate", "gallery",
+    "hashers", "losses", "metrics", "models", "positives", "relax", "search", "train", "viz",
+})  # fmt: skip
 
 __all__ = [
     "HASHERS",
     "LATENTS",
     "MODELS",
-    "Autoencoder",
+    "Encoder",
     "Gallery",
-    "HashNet",
     "Hasher",
     "ImageSet",
     "Neighbors",
     "Protocol",
-    "TrainState",
+    "autoencoder_hasher",
     "deep_hasher",
     "euclidean_topk",
-    "fit",
     "hamming_topk",
+    "itq_hasher",
+    "knn_positives",
     "load",
+    "load_encoder",
     "load_protocol",
-    "make_autoencoder",
-    "make_hashnet",
-    "make_trainer",
-    "make_vae",
+    "lsh_hasher",
     "pack",
-    "sweep_init",
+    "pca_hasher",
+    "pcah_hasher",
+    "pixels_hasher",
+    "read_image",
+    "recipes",
+    "save_encoder",
     "unpack",
     "vae_hasher",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"jaxret.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"jaxret.{name}")
+    else:
+        raise AttributeError(f"module 'jaxret' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,4 +1,4 @@
-"""Training: a step, an epoch of steps as one program, many runs side by side.
+"""Training: a step, an epoch of steps as one program, many runs in one vmapped program.
 
 Nothing here reads files or prints. A run is a pure function of its first state: the order of the
 images and all noise come from state.key and state.step, so a run that is stopped after any epoch
@@ -6,8 +6,9 @@ and continued from the saved state ends in the same parameters, bit for bit.
 """
 
 import functools
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +23,9 @@ PyTree = Any
 # (params, model_state, key, images, labels, hyper) -> (loss, (model_state, terms)); terms are named
 # means over the batch, hyper a dictionary of scalars that a sweep may vary.
 Loss = Callable[..., tuple[Float[Array, ""], tuple[PyTree, dict[str, Float[Array, ""]]]]]
-# Scalars; in a sweep, one value per run. Where there is an x_end, x goes from its value to that one
-# over the run, by the same factor at each step. `fit` adds steps, how many the run has, and each
-# step adds step, how many are done, so that an optimizer may follow a schedule.
+# Scalars; in a sweep, one value per run. If hyper holds x_end, x goes from its value to x_end over
+# the run, by the same factor at each step. `fit` adds `steps`, the length of the run, and each step
+# adds `step`, its number, so that an optimizer can follow a schedule.
 Hyper = dict[str, Float[Array, "..."] | float]
 
 
@@ -39,25 +40,33 @@ class TrainState(NamedTuple):
 
 
 class EpochInfo(NamedTuple):
-    """What an epoch's listener is told."""
+    """What `on_epoch` is told about an epoch."""
 
     epoch: int  # counted from 1
-    steps: int  # done since the start of the run
+    steps: int  # since the start of the run
     terms: dict[str, np.ndarray]  # mean over the epoch; one value per run in a sweep
     images_per_second: float
-    seconds: float  # compilation included, where there was one
+    seconds: float  # of this epoch, with compilation if it was compiled
 
 
 class TrainingError(FloatingPointError):
     """Training produced a number that is not finite."""
 
 
-class Trainer(NamedTuple):
-    """A model's training as pure functions; init and epoch may be vmapped.
+class Batches(NamedTuple):
+    """How the batch of a step is drawn.
 
-    The optimizer is a function of hyper, such as lambda h: optax.adam(h["learning_rate"]), so
-    that a sweep can vary its numbers.
+    An epoch visits the images in random order, `size` at a time; those that do not fill a batch are
+    left out of this epoch. With positives (for each image the rows of others that count as similar)
+    a batch holds 2 * size images: first the anchors, then one random positive of each.
     """
+
+    size: int
+    positives: Int[np.ndarray | Array, "n m"] | None = None
+
+
+class Trainer(NamedTuple):
+    """A model's training as two pure functions, which may be vmapped."""
 
     init: Callable[[PRNGKeyArray, Hyper], TrainState]
     step: Callable[..., tuple[TrainState, dict[str, Float[Array, ""]]]]
@@ -70,7 +79,8 @@ def make_trainer(
 ) -> Trainer:
     """Join a model's init, its loss and an optimizer.
 
-    init gives (params, model_state) from a key.
+    `init` gives (params, model_state) from a key. The optimizer is a function of hyper, such as
+    `lambda hyper: optax.adam(hyper["learning_rate"])`, so that a sweep can vary its numbers.
     """
 
     def start(key, hyper):
@@ -114,14 +124,14 @@ def make_epoch(
 ) -> Callable[..., tuple[TrainState, dict[str, Float[Array, " steps"]]]]:
     """One pass over the images in a new random order, as one lax.scan.
 
-    The images stay where they are (on the device, as uint8). The last images of the order, too few
-    for a batch, wait for a later epoch. partners: as in `fit`.
+    The images stay on the device as uint8. The epoch takes (state, hyper, images, labels) and the
+    positives of `Batches`, if there are any.
     """
     steps = steps_per_epoch(num_images, batch_size)
 
-    def epoch(state, hyper, images, labels, partners=None):
+    def epoch(state, hyper, images, labels, positives=None):
         def body(state, rows):
-            rows = _with_partners(state, rows, partners)
+            rows = _with_positives(state, rows, positives)
             return step(state, hyper, images[rows], labels[rows])
 
         return lax.scan(body, state, _order(state, num_images, steps, batch_size))
@@ -135,30 +145,31 @@ def _order(state: TrainState, num_images: int, steps: int, batch_size: int) -> I
     return order[: steps * batch_size].reshape(steps, batch_size)
 
 
-def _with_partners(
-    state: TrainState, rows: Int[Array, " b"], partners: Int[Array, "n m"] | None
+def _with_positives(
+    state: TrainState, rows: Int[Array, " b"], positives: Int[Array, "n m"] | None
 ) -> Int[Array, " c"]:
-    """The rows, then a partner of each."""
-    if partners is None:
+    """The rows, followed by one random positive of each."""
+    if positives is None:
         return rows
     _, key = _keys_of_step(state)
-    which = jax.random.randint(jax.random.fold_in(key, 1), rows.shape, 0, partners.shape[1])
-    return jnp.concatenate([rows, partners[rows, which]])
+    column = jax.random.randint(jax.random.fold_in(key, 1), rows.shape, 0, positives.shape[1])
+    return jnp.concatenate([rows, positives[rows, column]])
 
 
 @functools.cache
 def convolution_options() -> dict[str, str] | None:
-    """Compiler options of jax.jit for a program that convolves, None where none are needed.
+    """Compiler options of jax.jit for a program with convolutions; None if none are needed.
 
-    On CPU XLA gives convolutions to a library that has one thread for each; its own have all. On 2
-    cores a training step of DRHN-1 takes 0.8 of the time with them, an encoding 0.7.
+    On CPU, XLA hands each convolution to a library that runs it on one thread, while XLA's own
+    kernels use all. On 2 cores these options cut a training step of DRHN-1 to 0.8 of its time and
+    an encoding to 0.7.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     if jax.default_backend() != "cpu":
         return None
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:  # a release of XLA that has no such option
+    except jax.errors.JaxRuntimeError:  # this release of XLA does not know the option
         return None
     return options
 
@@ -166,30 +177,30 @@ def convolution_options() -> dict[str, str] | None:
 def make_epoch_loop(
     step: Callable[..., tuple[TrainState, dict]], num_images: int, batch_size: int
 ) -> Callable[..., tuple[TrainState, dict[str, Float[Array, " steps"]]]]:
-    """As make_epoch, by a Python loop over the jitted step.
+    """The same epoch as a Python loop over the jitted step.
 
-    For convolutions on CPU, where XLA is some 50 times slower inside a scan (jax issue 12868).
+    For convolutions on CPU, where XLA is about 50 times slower inside a scan (jax issue 12868).
     """
     steps = steps_per_epoch(num_images, batch_size)
     order_of = jax.jit(lambda state: _order(state, num_images, steps, batch_size))
 
     @functools.partial(jax.jit, compiler_options=convolution_options())
-    def take(state, hyper, images, labels, partners, rows):
-        rows = _with_partners(state, rows, partners)
+    def take(state, hyper, images, labels, positives, rows):
+        rows = _with_positives(state, rows, positives)
         return step(state, hyper, images[rows], labels[rows])
 
-    def epoch(state, hyper, images, labels, partners=None):
+    def epoch(state, hyper, images, labels, positives=None):
         order, terms = order_of(state), []
         for rows in order:
-            state, terms_of_step = take(state, hyper, images, labels, partners, rows)
-            terms.append(terms_of_step)
+            state, step_terms = take(state, hyper, images, labels, positives, rows)
+            terms.append(step_terms)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *terms)
 
     return epoch
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Whole batches in one pass."""
+    """The number of whole batches in one pass."""
     if not 1 <= batch_size <= num_images:
         raise ValueError(
             f"batch_size must lie between 1 and the number of training images, {num_images}, "
@@ -206,38 +217,41 @@ def fit(
     labels: Int[np.ndarray | Array, " n"],
     *,
     epochs: int,
-    batch_size: int,
-    partners: Int[np.ndarray | Array, "rows m"] | None = None,
+    batches: Batches,
     scan: bool = True,
     mesh: Mesh | None = None,
     on_epoch: Callable[[TrainState, EpochInfo], None] = lambda state, info: None,
 ) -> TrainState:
-    """Train until the state has seen this many epochs, those before a resume included.
+    """Train until the state has seen `epochs` epochs, those before a resume included.
 
-    A state with a leading axis on every leaf (from sweep_init) trains as many runs at once, and
-    hyper's scalars then have that axis too. Where each image has partners, rows of others, a step
-    sees a batch of images and then, in their order, one partner of each, at random. With a mesh of
-    one axis each batch is split over its devices; the state and the images are on every one.
-    on_epoch hears of each epoch: it logs, draws progress and saves. Raises TrainingError, with the
-    step, at the first loss that is not finite.
+    Args:
+        trainer: The model's init and step.
+        state: Where to start. A leading axis on every leaf (from `sweep_init`) trains as many runs
+            in one vmapped program; the scalars of hyper then have that axis too.
+        hyper: The scalars of training.
+        images: Training images, kept on the device as bytes.
+        labels: Their classes; a loss without labels ignores them.
+        epochs: Passes over the images in all.
+        batches: How each step's batch is drawn.
+        scan: Whether an epoch is one program (see `make_epoch_loop`).
+        mesh: With a mesh of one axis each batch is split over its devices; the state and the images
+            are on every one.
+        on_epoch: Called after each epoch, to log, draw progress and save.
+
+    Raises:
+        ValueError: The batch size or the positives do not fit the images, or a sweep without scan.
+        TrainingError: A term of the loss is not finite; the message names the step.
     """
-    num_images = len(images)
-    steps = steps_per_epoch(num_images, batch_size)
-    runs = state.step.shape
-    if runs and not scan:
-        raise ValueError("a sweep trains by scan; pass scan=True")
-    step = trainer.step if mesh is None else _split_over(mesh, trainer.step, batch_size)
-    if scan:
-        run_epoch = make_epoch(step, num_images, batch_size)
-        run_epoch = jax.jit(jax.vmap(run_epoch, (0, 0, *[None] * 3)) if runs else run_epoch)
-    else:
-        run_epoch = make_epoch_loop(step, num_images, batch_size)
-    if partners is not None and len(partners) != num_images:
+    num_images, runs = len(images), state.step.shape
+    steps = steps_per_epoch(num_images, batches.size)
+    positives = batches.positives
+    if positives is not None and len(positives) != num_images:
         raise ValueError(
-            f"partners must have a row for each of {num_images} images, got {np.shape(partners)}"
+            f"positives must have a row for each of {num_images} images, got {np.shape(positives)}"
         )
+    run_epoch = _epoch_runner(trainer, num_images, batches.size, runs, scan, mesh)
     data = jnp.asarray(images), jnp.asarray(labels)
-    data += (None if partners is None else jnp.asarray(partners),)
+    data += (None if positives is None else jnp.asarray(positives),)
     hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
     hyper["steps"] = jnp.full(runs, epochs * steps, jnp.float32)
     if mesh is not None:
@@ -247,18 +261,28 @@ def fit(
     if scan:  # compiled ahead, so that the first epoch's rate is a rate of training
         run_epoch = run_epoch.lower(state, hyper, *data).compile()
 
-    done = int(state.step.max()) // steps
-    for epoch in range(done + 1, epochs + 1):
+    for epoch in range(int(state.step.max()) // steps + 1, epochs + 1):
         start = time.perf_counter()
         state, terms = run_epoch(state, hyper, *data)
         terms = jax.device_get(terms)
         now = time.perf_counter()
         _check_finite(terms, (epoch - 1) * steps)
-        rate = steps * batch_size * max(1, int(np.prod(runs))) / (now - start)
+        rate = steps * batches.size * max(1, int(np.prod(runs))) / (now - start)
         means = {name: value.mean(axis=-1) for name, value in terms.items()}
         on_epoch(state, EpochInfo(epoch, epoch * steps, means, rate, now - waiting))
         waiting = time.perf_counter()
     return state
+
+
+def _epoch_runner(trainer, num_images, batch_size, runs, scan, mesh):
+    """The function that runs one epoch: compiled whole by scan, or step by step."""
+    if runs and not scan:
+        raise ValueError("a sweep trains by scan; pass scan=True")
+    step = trainer.step if mesh is None else _split_over(mesh, trainer.step, batch_size)
+    if not scan:
+        return make_epoch_loop(step, num_images, batch_size)
+    epoch = make_epoch(step, num_images, batch_size)
+    return jax.jit(jax.vmap(epoch, (0, 0, *[None] * 3)) if runs else epoch)
 
 
 def _split_over(mesh: Mesh, step: Callable, batch_size: int) -> Callable:
@@ -290,9 +314,9 @@ def _check_finite(terms: dict[str, np.ndarray], steps_before: int) -> None:
 
 
 def sweep_init(trainer: Trainer, keys: Key[Array, " runs"], hyper: Hyper) -> TrainState:
-    """First states of several runs: one key, and one value of each hyper scalar, per run.
+    """First states of several runs: one key and one value of each scalar per run.
 
-    fit then trains them in one vmapped program.
+    `fit` then trains them in one vmapped program.
     """
     hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
     for name, values in hyper.items():
@@ -306,3 +330,138 @@ def sweep_init(trainer: Trainer, keys: Key[Array, " runs"], hyper: Hyper) -> Tra
 def unstack(state: TrainState, run: int) -> TrainState:
     """One run's state out of a sweep's."""
     return jax.tree.map(lambda leaf: leaf[run], state)
+
+
+class Training(NamedTuple):
+    """A run, apart from its images and its key."""
+
+    trainer: Trainer
+    hyper: dict[str, float]
+    epochs: int
+    batch_size: int
+    scan: bool = True  # whether an epoch is one program; see make_epoch_loop
+    pairs: bool = False  # whether the loss compares each image with a positive
+    horizon: bool = False  # whether a schedule depends on the number of epochs
+    # What is measured on the training images before the first step and kept in model_state.
+    prepare: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda images: {}
+
+
+def start(training: Training, key: PRNGKeyArray, images: np.ndarray) -> TrainState:
+    """The first state of a run on these images."""
+    state = training.trainer.init(key, training.hyper)
+    return _prepared(state, training.prepare(images))
+
+
+def _prepared(state: TrainState, measured: dict[str, np.ndarray]) -> TrainState:
+    if not measured:
+        return state
+    runs = state.step.shape
+    kept = {n: jnp.broadcast_to(jnp.asarray(v), (*runs, *v.shape)) for n, v in measured.items()}
+    return state._replace(model_state={**state.model_state, **kept})
+
+
+def run(
+    training: Training,
+    key: PRNGKeyArray,
+    images: UInt8[np.ndarray | Array, "n h w c"],
+    labels: Int[np.ndarray | Array, " n"] | None = None,
+    *,
+    positives: Int[np.ndarray | Array, "n m"] | None = None,
+    state: TrainState | None = None,
+    mesh: Mesh | None = None,
+    on_epoch: Callable[[TrainState, EpochInfo], None] = lambda state, info: None,
+) -> tuple[TrainState, dict[str, float]]:
+    """Train one run to its end.
+
+    Args:
+        training: What to train, and how.
+        key: Of the first parameters, the order of the images and all noise.
+        images: Training images.
+        labels: Their classes, if the loss needs them.
+        positives: For each image the rows of similar ones. A loss of pairs without positives sees
+            two augmented copies of each image.
+        state: A state of the same run to go on from.
+        mesh: See `fit`.
+        on_epoch: See `fit`.
+
+    Returns:
+        The last state, and what the run tells: the last epoch's terms, `epochs`, `steps`, `seconds`
+        and the median of `images_per_second`.
+    """
+    state = start(training, key, images) if state is None else state
+    hyper = training.hyper
+    state, told = _trained(training, state, hyper, images, labels, positives, mesh, on_epoch)
+    return state, {name: float(value) for name, value in told.items()}
+
+
+def run_all(
+    trainings: Sequence[Training],
+    keys: Sequence[PRNGKeyArray],
+    images: UInt8[np.ndarray | Array, "n h w c"],
+    labels: Int[np.ndarray | Array, " n"] | None = None,
+    *,
+    positives: Int[np.ndarray | Array, "n m"] | None = None,
+    on_epoch: Callable[[TrainState, EpochInfo], None] = lambda state, info: None,
+) -> list[tuple[TrainState, dict[str, float]]]:
+    """Train runs that differ only in their key and their scalars, in one vmapped program.
+
+    Args:
+        trainings: One per run; trainer, epochs and batch size are those of the first.
+        keys: One per run.
+        images: Training images, the same for all.
+        labels: Their classes, if the loss needs them.
+        positives: See `run`.
+        on_epoch: See `fit`; the terms have one value per run.
+
+    Returns:
+        What `run` gives, for each run.
+
+    Raises:
+        ValueError: The runs have different scalars, or do not train by scan.
+    """
+    first = trainings[0]
+    names = {tuple(sorted(training.hyper)) for training in trainings}
+    if len(names) > 1:
+        raise ValueError(f"runs of one program need the same scalars, got {sorted(names)}")
+    hyper = {
+        name: np.array([training.hyper[name] for training in trainings], np.float32)
+        for name in first.hyper
+    }
+    state = _prepared(sweep_init(first.trainer, jnp.stack(keys), hyper), first.prepare(images))
+    state, told = _trained(first, state, hyper, images, labels, positives, None, on_epoch)
+    return [
+        (unstack(state, i), {n: float(np.broadcast_to(v, len(keys))[i]) for n, v in told.items()})
+        for i in range(len(keys))
+    ]  # fmt: skip
+
+
+def _trained(training, state, hyper, images, labels, positives, mesh, on_epoch):
+    """The last state and what the run tells."""
+    told, rates, seconds = {}, [], 0.0
+
+    def listen(state, info):
+        nonlocal seconds
+        seconds += info.seconds
+        rates.append(info.images_per_second)
+        told.update(info.terms, epochs=info.epoch, steps=info.steps)
+        on_epoch(state, info)
+
+    if labels is None:
+        labels = np.zeros(len(images), np.int32)
+    if training.pairs and positives is None:  # each image is its own: two augmented copies
+        positives = np.arange(len(images), dtype=np.int32)[:, None]
+    state = fit(
+        training.trainer,
+        state,
+        hyper,
+        images,
+        labels,
+        epochs=training.epochs,
+        batches=Batches(training.batch_size, positives if training.pairs else None),
+        scan=training.scan,
+        mesh=mesh,
+        on_epoch=listen,
+    )
+    if rates:
+        told |= {"seconds": seconds, "images_per_second": statistics.median(rates)}
+    return state, told

@@ -34,10 +34,17 @@ def loss(params, model_state, key, images, labels, hyper):
 TRAINER = train.make_trainer(init, loss, lambda hyper: optax.adam(hyper["learning_rate"]))
 
 
-def fit(state=None, *, epochs=4, seed=0, batch_size=10, **kwargs):
+def fit(state=None, *, epochs=4, seed=0, batch_size=10, positives=None, **kwargs):
     state = TRAINER.init(jax.random.key(seed), HYPER) if state is None else state
     return train.fit(
-        TRAINER, state, HYPER, IMAGES, LABELS, epochs=epochs, batch_size=batch_size, **kwargs
+        TRAINER,
+        state,
+        HYPER,
+        IMAGES,
+        LABELS,
+        epochs=epochs,
+        batches=train.Batches(batch_size, positives),
+        **kwargs,
     )
 
 
@@ -89,16 +96,16 @@ def test_an_epoch_shows_each_image_once_in_an_order_of_its_own():
 
 
 @pytest.mark.parametrize("scan", [True, False])
-def test_after_a_batch_comes_a_partner_of_each_of_its_images(scan):
+def test_after_the_anchors_comes_a_positive_of_each(scan):
     def spy(state, hyper, images, labels):
         del hyper, images
         return state._replace(step=state.step + 1), {"rows": labels}
 
     rows = np.arange(50, dtype=np.int32)
-    partners = (rows[:, None] + np.array([10, 20, 30])[None]) % 50
+    positives = (rows[:, None] + np.array([10, 20, 30])[None]) % 50
     make = train.make_epoch if scan else train.make_epoch_loop
     epoch, state = make(spy, 50, 10), TRAINER.init(jax.random.key(0), HYPER)
-    _, terms = epoch(state, HYPER, *map(jnp.asarray, (IMAGES, rows, partners)))
+    _, terms = epoch(state, HYPER, *map(jnp.asarray, (IMAGES, rows, positives)))
     batches = np.asarray(terms["rows"])
     assert batches.shape == (5, 20)
     np.testing.assert_array_equal(np.sort(batches[:, :10].ravel()), rows)
@@ -106,9 +113,9 @@ def test_after_a_batch_comes_a_partner_of_each_of_its_images(scan):
     assert {10, 20, 30} == set(ahead.ravel())
 
 
-def test_partners_are_those_of_every_image():
+def test_every_image_needs_positives():
     with pytest.raises(ValueError, match=r"a row for each of 50 images, got \(49, 2\)"):
-        fit(partners=np.zeros((49, 2), np.int32))
+        fit(positives=np.zeros((49, 2), np.int32))
 
 
 def test_what_does_not_fill_a_batch_is_left_out():
@@ -116,17 +123,17 @@ def test_what_does_not_fill_a_batch_is_left_out():
     assert int(state.step) == 2
 
 
-@pytest.mark.parametrize("partners", [None, np.roll(np.arange(50), 5)[:, None]])
-def test_a_sweep_equals_the_same_runs_one_by_one(partners):
+@pytest.mark.parametrize("positives", [None, np.roll(np.arange(50), 5)[:, None]])
+def test_a_sweep_equals_the_same_runs_one_by_one(positives):
     rates = jnp.asarray([0.01, 0.05, 0.2])
     keys = jax.random.split(jax.random.key(7), 3)
     states = train.sweep_init(TRAINER, keys, {"learning_rate": rates})
-    how = {"epochs": 3, "batch_size": 10, "partners": partners}
-    states = train.fit(TRAINER, states, {"learning_rate": rates}, IMAGES, LABELS, **how)
+    settings = {"epochs": 3, "batches": train.Batches(10, positives)}
+    states = train.fit(TRAINER, states, {"learning_rate": rates}, IMAGES, LABELS, **settings)
     for run in range(3):
         hyper = {"learning_rate": rates[run]}
         alone = TRAINER.init(keys[run], hyper)
-        alone = train.fit(TRAINER, alone, hyper, IMAGES, LABELS, **how)
+        alone = train.fit(TRAINER, alone, hyper, IMAGES, LABELS, **settings)
         chex.assert_trees_all_close(train.unstack(states, run).params, alone.params, rtol=1e-3)
 
 
@@ -144,7 +151,7 @@ def test_an_epoch_compiles_once():
         IMAGES,
         LABELS,
         epochs=5,
-        batch_size=10,
+        batches=train.Batches(10),
     )
     assert len(traces) == 1
 
@@ -162,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
             IMAGES,
             LABELS,
             epochs=3,
-            batch_size=10,
+            batches=train.Batches(10),
         )
 
 
@@ -189,7 +196,8 @@ def test_a_scalar_with_an_end_goes_there_by_the_same_factor_each_step():
     hyper = {"learning_rate": 0.1, "learning_rate_end": 0.001}
     train.fit(
         trainer, trainer.init(jax.random.key(0), hyper), hyper, IMAGES, LABELS,
-        epochs=4, batch_size=50, on_epoch=lambda _, info: seen.append(float(info.terms["rate"])),
+        epochs=4, batches=train.Batches(50),
+        on_epoch=lambda _, info: seen.append(float(info.terms["rate"])),
     )  # fmt: skip
     np.testing.assert_allclose(seen, 0.1 * 0.01 ** (np.arange(4) / 4), rtol=1e-5)
 
@@ -198,7 +206,7 @@ def test_a_scalar_whose_end_is_its_start_stays():
     def trained(**end):
         hyper = HYPER | end
         state = TRAINER.init(jax.random.key(0), hyper)
-        return train.fit(TRAINER, state, hyper, IMAGES, LABELS, epochs=2, batch_size=10)
+        return train.fit(TRAINER, state, hyper, IMAGES, LABELS, epochs=2, batches=train.Batches(10))
 
     assert_same(trained(), trained(learning_rate_end=HYPER["learning_rate"]))
 
@@ -225,7 +233,7 @@ mesh = jax.make_mesh((8,), ("images",), axis_types=(jax.sharding.AxisType.Auto,)
 for scan in (True, False):
     one, eight = (
         train.fit(trainer, trainer.init(jax.random.key(0), hyper), hyper, images, labels,
-                  epochs=3, batch_size=16, scan=scan, mesh=mesh)
+                  epochs=3, batches=train.Batches(16), scan=scan, mesh=mesh)
         for mesh in (None, mesh)
     )
     assert len(eight.params["w"].sharding.device_set) == 8
@@ -233,7 +241,7 @@ for scan in (True, False):
                     jax.tree.leaves((eight.params, eight.model_state)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 try:
-    train.fit(trainer, one, hyper, images, labels, epochs=4, batch_size=12, mesh=mesh)
+    train.fit(trainer, one, hyper, images, labels, epochs=4, batches=train.Batches(12), mesh=mesh)
 except ValueError as error:
     print(error)
 """
@@ -266,7 +274,8 @@ def test_an_optimizer_hears_which_step_of_how_many_it_is():
     trainer = train.make_trainer(init, spy, optimizer)
     train.fit(
         trainer, trainer.init(jax.random.key(0), HYPER), HYPER, IMAGES, LABELS,
-        epochs=4, batch_size=50, on_epoch=lambda _, info: heard.append(float(info.terms["share"])),
+        epochs=4, batches=train.Batches(50),
+        on_epoch=lambda _, info: heard.append(float(info.terms["share"])),
     )  # fmt: skip
     np.testing.assert_allclose(heard, [0, 0.25, 0.5, 0.75])
 
