@@ -1,6 +1,6 @@
-"""Losses: one value per example, in nats where they are likelihoods or divergences.
+"""Losses: one value per example; likelihoods and divergences are in nats.
 
-Those of pairs, or of a whole batch, give one value.
+Losses over pairs of images, or over statistics of a batch, give one value.
 """
 
 import jax
@@ -14,8 +14,8 @@ def bernoulli_nll(
 ) -> Float[Array, " n"]:
     """Bernoulli negative log-likelihood, summed over pixels.
 
-    -sum x log p + (1 - x) log(1 - p), p = sigmoid(logits): the cross-entropy for pixels x in
-    [0, 1] (Kingma 2014, appendix C.1). Computed from logits, so no epsilon is needed.
+    -sum x log p + (1 - x) log(1 - p), where p = sigmoid(logits): the cross-entropy of pixels x in
+    [0, 1] (Kingma 2014, appendix C.1). It is computed from logits, so it needs no epsilon.
     """
     nll = jax.nn.softplus(logits) - images * logits
     return jnp.sum(nll.reshape(len(nll), -1), axis=1)
@@ -24,10 +24,10 @@ def bernoulli_nll(
 def gaussian_nll(
     mean: Float[Array, "n *shape"], images: Float[Array, "n *shape"], log_variance: float = 0.0
 ) -> Float[Array, " n"]:
-    """Negative log-likelihood of a Gaussian of one fixed variance, summed over pixels.
+    """Gaussian negative log-likelihood with one fixed variance, summed over pixels.
 
-    Torres 2018, eq. 2.21 with a constant sigma: half the squared error over the variance, plus
-    the normaliser log(2 pi sigma^2) / 2 per pixel.
+    Half the squared error over the variance, plus the normaliser log(2 pi sigma^2) / 2 per pixel
+    (Torres 2018, eq. 2.21, with a constant sigma).
     """
     squared = (images - mean) ** 2 * jnp.exp(-log_variance)
     nll = 0.5 * (squared + log_variance + jnp.log(2 * jnp.pi))
@@ -47,18 +47,23 @@ def gaussian_kl(mean: Float[Array, "n d"], log_variance: Float[Array, "n d"]) ->
 
 
 def ntxent(z: Float[Array, "m b"], temperature: float = 0.3) -> Float[Array, " m"]:
-    """How well each code picks its image's other view out of the batch, in nats.
+    """NT-Xent: the contrastive loss of each code, in nats (Chen 2020, eq. 1; on bits: Qiu 2021).
 
-    The first half of z are codes of one view of each image, the second half of another: NT-Xent,
-    the cross-entropy over cosines divided by the temperature (Chen 2020, eq. 1; on bits: Qiu 2021).
+    The first half of z are anchors, the second half their positives in the same order. Each code is
+    to pick its partner out of the batch: the cross-entropy of the softmax over the cosines with all
+    other codes, divided by the temperature.
+
+    Raises ValueError if the number of codes is odd.
     """
     m = len(z)
+    if m % 2:
+        raise ValueError(f"z must hold as many positives as anchors, got {m} codes")
     z = z * jax.lax.rsqrt(jnp.sum(z**2, axis=1, keepdims=True) + 1e-12)
     similarity = z @ z.T / temperature
     similarity = jnp.where(jnp.eye(m, dtype=bool), -jnp.inf, similarity)
-    partner = (jnp.arange(m) + m // 2) % m
-    own = jnp.take_along_axis(similarity, partner[:, None], axis=1)[:, 0]
-    return jax.nn.logsumexp(similarity, axis=1) - own
+    positives = (jnp.arange(m) + m // 2) % m
+    positive = jnp.take_along_axis(similarity, positives[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(similarity, axis=1) - positive
 
 
 def bernoulli_kl(logits: Float[Array, "n b"]) -> Float[Array, " n"]:
@@ -84,55 +89,58 @@ def categorical_kl(logits: Float[Array, "n g c"]) -> Float[Array, " n"]:
 def marginal_categorical_kl(logits: Float[Array, "n g c"]) -> Float[Array, ""]:
     """KL(mean over the batch of Categorical(softmax(logits)) || uniform), summed over g groups.
 
-    The part of the mean of `categorical_kl` that tells nothing of an image: the rest is the
-    information that a group has of which image of the batch it is (Hoffman 2016).
+    The mean of `categorical_kl` is this plus the mutual information between a group and the images
+    of the batch (Hoffman 2016).
     """
     p = jnp.mean(jax.nn.softmax(logits), axis=0)
     return jnp.sum(p * jnp.log(jnp.maximum(p, 1e-7) * logits.shape[-1]))
 
 
 def marginal_bernoulli_kl(logits: Float[Array, "n b"]) -> Float[Array, ""]:
-    """The same of bits: 0 where each bit is 1 in half of the batch, by its probabilities."""
+    """KL(mean over the batch of Bernoulli(sigmoid(logit)) || Bernoulli(1/2)), summed over bits.
+
+    0 if the probabilities of each bit have the mean 1/2.
+    """
     return marginal_categorical_kl(jnp.stack([logits, jnp.zeros_like(logits)], axis=2))
 
 
-# Codes below hold numbers from -1 to 1, or real ones that are to go there; a bit is their sign.
-# Each loss is a mean over the bits, so that its weight means the same for any code length.
+# Codes below hold numbers from -1 to 1, or real numbers that are to go there; a bit is their sign.
+# Each loss is a mean over the bits, so its weight means the same for any code length.
 
 
 def softmax_cross_entropy(
     logits: Float[Array, "n k"], labels: Int[Array, " n"], smoothing: Float[Array, ""] | float = 0.0
 ) -> Float[Array, " n"]:
-    """Cross-entropy from the labels to the softmax of logits, in nats.
+    """Cross-entropy of the softmax of logits, in nats.
 
-    With smoothing, from (1 - smoothing) one_hot(label) + smoothing / k (Szegedy 2016, section 7).
+    Its target is (1 - smoothing) one_hot(label) + smoothing / k (Szegedy 2016, section 7).
     """
     log_p = jax.nn.log_softmax(logits)
-    right = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    return -(1 - smoothing) * right - smoothing * jnp.mean(log_p, axis=1)
+    label_log_p = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    return -(1 - smoothing) * label_log_p - smoothing * jnp.mean(log_p, axis=1)
 
 
 def quantisation(codes: Float[Array, "n b"]) -> Float[Array, " n"]:
-    """Log cosh(|u| - 1): how far a code is from its signs, smoothly (Zhu 2016, DHN)."""
+    """Quantisation loss log cosh(|u| - 1): a smooth distance of u to its signs (Zhu 2016, DHN)."""
     distance = jnp.abs(codes) - 1
     # log cosh x = log(e^x + e^-x) - log 2, which cannot overflow.
     return jnp.mean(jnp.logaddexp(distance, -distance) - jnp.log(2.0), axis=1)
 
 
 def cubic_quantisation(codes: Float[Array, "n b"]) -> Float[Array, " n"]:
-    """|z - sign z|^3: the penalty that goes with a sign passing its gradient (Su 2018)."""
+    """Quantisation loss |z - sign z|^3, the companion of `relax.sign_identity` (Su 2018)."""
     return jnp.mean(jnp.abs(jnp.abs(codes) - 1) ** 3, axis=1)
 
 
 def bit_balance(codes: Float[Array, "n b"]) -> Float[Array, ""]:
-    """The square of each bit's mean over the batch: 0 where it is 1 for half of the images."""
+    """Squared mean of each bit over the batch: 0 if it is 1 for half of the images."""
     return jnp.mean(jnp.mean(codes, axis=0) ** 2)
 
 
 def pairwise_likelihood(codes: Float[Array, "n b"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-    """Negative log-likelihood of which pairs of a batch share their label (Zhu 2016, DHN).
+    """Negative log-likelihood that pairs share a label, where they do (Zhu 2016, DHN).
 
-    p(alike) = sigmoid(<u, v> / 2), in nats, mean over the pairs of two different images.
+    p(same label) = sigmoid(<u, v> / 2). In nats, the mean over the pairs of two different images.
     """
     n = len(codes)
     logits = jnp.dot(codes, codes.T) / 2
@@ -144,28 +152,31 @@ def pairwise_likelihood(codes: Float[Array, "n b"], labels: Int[Array, " n"]) ->
 def central_similarity(
     logits: Float[Array, "n b"], centres: Float[Array, "n b"]
 ) -> Float[Array, " n"]:
-    """Cross-entropy from the bits of each image's centre to sigmoid(logits): Yuan 2020 (CSQ).
+    """Cross-entropy of sigmoid(logits); its target is the centre of the image's class.
 
-    centres are -1 and 1: those of `hash_centres`, taken by label.
+    `centres` holds -1 and 1: rows of `hash_centres`, taken by label (Yuan 2020, CSQ).
     """
     return bernoulli_nll(logits, (centres + 1) / 2) / logits.shape[1]
 
 
 def hash_centres(num_classes: int, bits: int, seed: int = 0) -> Float[np.ndarray, "k b"]:
-    """A code of -1 and 1 for each class, far from those of the others (Yuan 2020, algorithm 1).
+    """A code of -1 and 1 for each class, far from the other codes (Yuan 2020, algorithm 1).
 
-    Rows of a Hadamard matrix, and after them their negatives, where bits is a power of two and
-    they suffice: any two differ in at least half of the bits. Else random codes of as many ones as
-    minus ones, each that of 20,000 which lies farthest from the nearest of those before it.
+    If bits is a power of two and there are at most 2 bits classes, the codes are rows of a Hadamard
+    matrix and then their negatives: any two differ in at least half of the bits. Otherwise they are
+    random codes with as many ones as minus ones: each is the one of 20,000 candidates that lies
+    farthest from the nearest code before it.
 
-    ValueError where the bits cannot tell the classes apart.
+    Raises ValueError if the bits are too few to tell the classes apart.
     """
+    if num_classes < 1 or bits < 1:
+        raise ValueError(f"num_classes and bits must be at least 1, got {num_classes} and {bits}")
     if bits & (bits - 1) == 0 and num_classes <= 2 * bits:
         hadamard = np.ones((1, 1), np.float32)
         while len(hadamard) < bits:
             hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
         return np.concatenate([hadamard, -hadamard])[:num_classes]
-    random = np.random.RandomState(seed)  # a stream that is frozen for good
+    random = np.random.RandomState(seed)  # NumPy will not change the numbers that it gives
     half = np.where(np.arange(bits) < bits // 2, -1, 1).astype(np.float32)
     codes = half[np.argsort(random.random_sample((20_000, bits)), axis=1)]
     centres, nearest = [half], np.full(len(codes), -bits, np.float32)

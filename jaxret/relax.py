@@ -1,7 +1,7 @@
 """Relaxations: discrete values forward, a useful gradient backward.
 
-Every function here is a custom VJP whose docstring says what goes forward and what comes back.
-Randomness enters as an argument (uniform or Gumbel noise), so each is a plain function of arrays.
+The docstring of each function says what goes forward and what comes back. Noise is an argument, so
+each is a plain function of arrays.
 """
 
 from functools import partial
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-# Torres 2018, table 3.1: every quantiser covers [-4, 4], except the 2-level one, whose values are
-# -1 and 1; for nearest neighbours that is the same up to scale.
+# Torres 2018, table 3.1: every quantiser covers [-4, 4], except that of 2 levels, whose values are
+# -1 and 1. To a nearest-neighbour search, that is the same up to scale.
 QUANTISER_LEVELS = {
     2: (-1.0, 1.0),
     **{
@@ -52,10 +52,10 @@ sign_identity.defvjp(lambda z: (_signs(z), None), lambda _, g: (g,))
 
 @jax.custom_vjp
 def sign_zero_gradient(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Sign forward; no gradient backward: what Torres 2018, eq. 3.1 trained with.
+    """Sign forward; no gradient backward (Torres 2018, eq. 3.1).
 
-    The derivative of the sign is 0 wherever it exists, so nothing before it learns to
-    reconstruct. Kept to reproduce that result.
+    The derivative of the sign is 0 wherever it exists, so the layers before it do not learn to
+    reconstruct. It is here to reproduce that published result.
     """
     return _signs(z)
 
@@ -67,7 +67,7 @@ sign_zero_gradient.defvjp(lambda z: (_signs(z), None), lambda _, g: (jnp.zeros_l
 def clip_ste(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Clip to [-1, 1] forward; backward passes the gradient where |z| < 1.
 
-    Torres 2018, eq. 3.2 (after Song 2018, BGAN).
+    Torres 2018, eq. 3.2, calls it app (after Song 2018, BGAN).
     """
     return jnp.clip(z, -1.0, 1.0)
 
@@ -82,10 +82,10 @@ clip_ste.defvjp(
 def bernoulli_ste(
     logits: Float[Array, "*shape"], uniform: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """Random bits of -1 or +1, +1 with probability sigmoid(logit).
+    """Random bits forward, -1 or +1: +1 with probability p = sigmoid(logit).
 
-    uniform is noise from [0, 1). Backward: the gradient of the expected bit, 2 p (1 - p), so the
-    estimator is straight-through on the probability (Bengio 2013, section 4).
+    `uniform` is noise from [0, 1). Backward passes the gradient times 2 p (1 - p), that of the
+    expected bit: a straight-through estimator on the probability (Bengio 2013, section 4).
     """
     return _signs(jax.nn.sigmoid(logits) - uniform)
 
@@ -106,10 +106,11 @@ def binary_concrete(
     noise: Float[Array, "*shape"],
     temperature: Float[Array, ""] | float,
 ) -> Float[Array, "*shape"]:
-    """A relaxed sample of bits of -1 or +1, between them (Maddison 2017, appendix B).
+    """Relaxed random bits between -1 and +1 (Maddison 2017, appendix B).
 
-    2 sigmoid((logit + noise) / tau) - 1 with standard logistic noise: `gumbel_softmax` of two
-    classes, and in the limit of tau = 0 the bit that is +1 with probability sigmoid(logit).
+    2 sigmoid((logit + noise) / temperature) - 1, where noise is standard logistic. This is
+    `gumbel_softmax` of two classes. As the temperature goes to 0, it becomes a bit that is +1 with
+    probability sigmoid(logit).
     """
     return jnp.tanh((logits + noise) / (2 * temperature))
 
@@ -126,12 +127,19 @@ def gumbel_softmax(
     temperature: Float[Array, ""] | float,
     hard: bool = False,
 ) -> Float[Array, "*shape c"]:
-    """A relaxed sample of a categorical variable of c classes (Jang 2017, eq. 2).
+    """Relaxed samples of categorical variables of c classes (Jang 2017, eq. 2).
 
-    softmax((log pi + g) / tau), with log pi = log_softmax(logits) and Gumbel noise g. With hard,
-    the one-hot vector of the largest entry goes forward; backward is the soft sample's gradient
-    either way (straight-through Gumbel-Softmax). Neither noise nor temperature is learnt: their
-    gradients are 0.
+    softmax((log_softmax(logits) + noise) / temperature).
+
+    Args:
+        logits: unnormalised log-probabilities of the classes.
+        noise: standard Gumbel noise, from `gumbel_noise`. Its gradient is 0.
+        temperature: above 0; the lower, the closer a sample is to one-hot. Its gradient is 0.
+        hard: pass the one-hot vector of the largest entry forward. The gradient is still that of
+            the soft sample (straight-through Gumbel-Softmax).
+
+    Returns:
+        Samples that sum to 1 over the classes.
     """
     return _gumbel_forward(logits, noise, temperature, hard)[0]
 
@@ -145,8 +153,8 @@ def _gumbel_forward(logits, noise, temperature, hard):
 def _gumbel_backward(hard, residuals, g):
     del hard
     soft, noise, temperature = residuals
-    # The softmax Jacobian. That of log_softmax changes nothing: it shifts all classes alike, and
-    # a shift leaves the softmax as it is.
+    # The Jacobian of the softmax. That of log_softmax changes nothing: it shifts all classes alike,
+    # and a shift does not change the softmax.
     inner = jnp.sum(g * soft, axis=-1, keepdims=True)
     return soft * (g - inner) / temperature, jnp.zeros_like(noise), jnp.zeros_like(temperature)
 
@@ -156,9 +164,11 @@ gumbel_softmax.defvjp(_gumbel_forward, _gumbel_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def quantise_uniform(z: Float[Array, "*shape"], levels: int) -> Float[Array, "*shape"]:
-    """The nearest of the levels of Torres 2018, table 3.1; a value midway goes up.
+    """The nearest level forward (Torres 2018, table 3.1); a value midway goes up.
 
     Backward passes the gradient where z lies within the quantised range, else 0.
+
+    Raises ValueError if `levels` is not a key of QUANTISER_LEVELS.
     """
     return _quantise_forward(z, levels)[0]
 

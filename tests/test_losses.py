@@ -78,13 +78,13 @@ def test_a_certain_bit_costs_log_two_and_a_certain_class_log_c():
 def test_smoothing_mixes_the_cross_entropies_of_the_label_and_of_all_classes():
     logits = jnp.asarray(np.random.default_rng(5).normal(size=(6, 4)), jnp.float32)
     labels = jnp.asarray([0, 1, 2, 3, 0, 1])
-    of_label = [
+    by_label = [
         losses.softmax_cross_entropy(logits, jnp.full(6, label)) for label in range(4)
     ]  # fmt: skip
-    right = losses.softmax_cross_entropy(logits, labels)
-    np.testing.assert_allclose(right, np.stack(of_label, 1)[np.arange(6), labels], rtol=1e-6)
+    plain = losses.softmax_cross_entropy(logits, labels)
+    np.testing.assert_allclose(plain, np.stack(by_label, 1)[np.arange(6), labels], rtol=1e-6)
     smoothed = losses.softmax_cross_entropy(logits, labels, 0.1)
-    np.testing.assert_allclose(smoothed, 0.9 * right + 0.1 * np.mean(of_label, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(smoothed, 0.9 * plain + 0.1 * np.mean(by_label, axis=0), rtol=1e-5)
 
 
 def test_equal_logits_cost_the_logarithm_of_the_number_of_classes():
@@ -149,6 +149,13 @@ def test_hash_centres_are_far_apart_and_balanced(num_classes, bits, least):
 def test_too_few_bits_for_the_classes_are_refused():
     with pytest.raises(ValueError, match="4 bits are too few for codes of 10 classes"):
         losses.hash_centres(10, 4)
+    with pytest.raises(ValueError, match="must be at least 1, got 0 and 8"):
+        losses.hash_centres(0, 8)
+
+
+def test_ntxent_refuses_an_anchor_without_a_positive():
+    with pytest.raises(ValueError, match="as many positives as anchors, got 5 codes"):
+        losses.ntxent(jnp.ones((5, 3)))
 
 
 def test_hash_centres_of_a_power_of_two_differ_in_half_of_their_bits():
@@ -176,19 +183,19 @@ def test_the_marginal_divergence_is_the_mean_divergence_less_the_information():
     )
 
 
-def test_the_contrastive_likelihood_is_a_softmax_over_the_others():
+def test_ntxent_is_the_cross_entropy_of_a_softmax_over_the_other_codes():
     z = np.random.default_rng(0).normal(size=(6, 4))
     unit = z / np.linalg.norm(z, axis=1, keepdims=True)
     expected = []
-    for i, partner in enumerate((3, 4, 5, 0, 1, 2)):
+    for i, positive in enumerate((3, 4, 5, 0, 1, 2)):
         others = [j for j in range(6) if j != i]
         odds = np.exp([unit[i] @ unit[j] / 0.5 for j in others])
-        expected.append(-np.log(odds[others.index(partner)] / odds.sum()))
+        expected.append(-np.log(odds[others.index(positive)] / odds.sum()))
     found = losses.ntxent(jnp.asarray(z, jnp.float32), 0.5)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_codes_that_all_are_alike_tell_nothing_and_have_a_gradient():
+def test_ntxent_of_equal_codes_is_that_of_guessing_and_has_a_gradient():
     value, gradient = jax.value_and_grad(lambda z: losses.ntxent(z).mean())(jnp.zeros((8, 3)))
     assert float(value) == pytest.approx(np.log(7), rel=1e-6)
     assert np.isfinite(gradient).all()

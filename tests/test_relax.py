@@ -35,11 +35,11 @@ def test_the_identity_straight_through_sign_passes_the_whole_gradient():
     np.testing.assert_array_equal(backward(relax.sign_identity, Z), SENT)
 
 
-def test_the_plain_sign_passes_nothing():
+def test_the_sign_without_a_gradient_passes_nothing():
     np.testing.assert_array_equal(backward(relax.sign_zero_gradient, Z), 0 * SENT)
 
 
-def test_app_is_torres_equation_3_2_with_its_own_derivative():
+def test_clip_ste_is_torres_equation_3_2_with_its_own_derivative():
     np.testing.assert_array_equal(relax.clip_ste(Z), np.clip(Z, -1, 1))
     np.testing.assert_array_equal(backward(relax.clip_ste, Z), SENT * (np.abs(Z) < 1))
 
