@@ -1,0 +1,180 @@
+"""Keep a trained hasher as a folder, and load it back as an encoder of images of any size."""
+
+import datetime
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from jaxret import encoder
+from jaxret.encoder import EncoderError
+
+from .base import Hasher
+
+RESIZE = "square, bicubic, centre"
+SCALING = "bytes are divided by 255 inside the hasher"
+
+
+class Encoder(NamedTuple):
+    """A trained hasher bound to its weights and to the preprocessing of its images."""
+
+    # u8[n h w c] of any size, or f32[n d] where the hasher learned from vectors
+    encode: Callable[[Shaped[np.ndarray, "n *shape"]], Float[np.ndarray, "n b"]]
+    bits_or_dims: int  # b
+    distance: str  # "hamming" of the signs (bit = value >= 0), "euclidean", ...
+    image_size: tuple[int, ...]  # (h, w, c) of the images it sees, or (d,) of vectors
+    class_names: tuple[str, ...]
+    digest: str  # equal for two encoders that give equal codes
+    origin: Mapping[str, Any]  # data set, protocol, version, commit, date: whatever was told
+    hasher: Hasher
+    params: Any
+
+
+def save_encoder(
+    folder: str | os.PathLike,
+    hasher: Hasher,
+    params: Any,
+    *,
+    image_size: Sequence[int],
+    class_names: Sequence[str] = (),
+    origin: Mapping[str, Any] | None = None,
+) -> str:
+    """Save a trained hasher as `encoder.json` and `weights.safetensors`; no pickle.
+
+    An encoder that is in the folder already is replaced; it stays whole if anything fails.
+
+    Args:
+        folder: where the files go; it is made if need be.
+        hasher: one whose `spec` names it in HASHERS, so that it can be made again.
+        params: what its `fit` returned: nested dictionaries of arrays.
+        image_size: (h, w, c) of the images that it learned from, or (d,) of vectors.
+        class_names: names of the labels that it learned from.
+        origin: where it came from, plain JSON values, such as dataset, protocol, commit, and
+            metrics; the version of jaxret and the date are added.
+
+    Returns:
+        The digest by which the encoder is known.
+
+    Raises:
+        EncoderError: where the hasher has no spec or the parts do not fit each other.
+        WriteError: where the system refuses.
+    """
+    from jaxret import __version__
+
+    if hasher.spec is None:
+        raise EncoderError("a hasher is saved by its spec (name and settings), this one has none")
+    size = tuple(int(length) for length in image_size)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    header = {
+        "hasher": dict(hasher.spec),
+        "bits_or_dims": _bits_or_dims(hasher, params, size),
+        "distance": hasher.distance,
+        "image_size": size,
+        "preprocessing": {"resize": RESIZE, "scaling": SCALING},
+        "class_names": list(class_names),
+        "origin": {"jaxret": __version__, "date": now, **(origin or {})},
+    }
+    return encoder.write(folder, header, params)
+
+
+def load_encoder(folder: str | os.PathLike, *, batch_size: int = 64) -> Encoder:
+    """Load an encoder that `save_encoder` or a train script left; no data set is needed.
+
+    Its `encode` works in batches of batch_size images, the last one filled up, so that it is
+    compiled once and a code does not depend on the images beside it.
+
+    Raises EncoderError where the folder is not a whole encoder, or asks for what this jaxret does
+    not have.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    header, params = encoder.read(folder)
+    hasher = _make_hasher(folder, header["hasher"])
+    resize = encoder.RESIZE.get(header["preprocessing"].get("resize"))
+    if resize is None or header["preprocessing"].get("scaling") != SCALING:
+        raise EncoderError(f"{folder}: unknown preprocessing {header['preprocessing']}")
+    size, bits = tuple(header["image_size"]), header["bits_or_dims"]
+    try:
+        fits = _bits_or_dims(hasher, params, size) == bits and hasher.distance == header["distance"]
+    except EncoderError as error:
+        raise EncoderError(f"{folder}: {error}") from error
+    if not fits:
+        raise EncoderError(
+            f"{folder}: was saved with {bits} numbers per code and {header['distance']} distance, "
+            "which is not what this jaxret makes of it"
+        )
+    params = jax.tree.map(jnp.asarray, params)
+    return Encoder(
+        encode=_bind(hasher, params, size, bits, resize, batch_size),
+        bits_or_dims=bits,
+        distance=hasher.distance,
+        image_size=size,
+        class_names=tuple(header["class_names"]),
+        digest=header["digest"],
+        origin=header["origin"],
+        hasher=hasher,
+        params=params,
+    )
+
+
+def _make_hasher(folder: str | os.PathLike, spec: Mapping[str, Any]) -> Hasher:
+    from . import HASHERS
+
+    name = spec["name"]
+    if name not in HASHERS:
+        raise EncoderError(
+            f"{folder}: needs the hasher {name!r}, which HASHERS does not have: import what adds "
+            "it, or update jaxret"
+        )
+    try:
+        return HASHERS[name](**spec["settings"])
+    except (TypeError, ValueError) as error:
+        raise EncoderError(
+            f"{folder}: this jaxret does not make {name!r} from its settings: {error}"
+        ) from error
+
+
+def _bits_or_dims(hasher: Hasher, params: Any, size: tuple[int, ...]) -> int:
+    """The length of a code; raise EncoderError where params or size are not the hasher's."""
+    if len(size) not in (1, 3) or min(size) < 1:
+        raise EncoderError(f"image_size must be (h, w, c), or (d,) for vectors, got {size}")
+    shape = jax.ShapeDtypeStruct((1, *size), jnp.uint8 if len(size) == 3 else jnp.float32)
+    try:
+        return jax.eval_shape(hasher.encode, params, shape).shape[1]
+    except Exception as error:  # whatever a network raises for weights that are not its own
+        raise EncoderError(
+            f"the weights are not those of a hasher of images of size {size}: {error}"
+        ) from error
+
+
+def _bind(hasher, params, size, bits, resize, batch_size) -> Callable:
+    """The function that encodes images of any size, in batches of one shape."""
+    dtype = np.uint8 if len(size) == 3 else np.float32
+    axes = "[n h w c]" if len(size) == 3 else f"[n {size[0]}]"
+    compiled = isinstance(hasher.encode, jax.stages.Wrapped)
+    encode = hasher.encode if compiled else jax.jit(hasher.encode)
+
+    def encode_batch(images):
+        if len(size) == 3:
+            images = resize(images, size)
+        missing = batch_size - len(images)
+        batch = np.concatenate([images, np.zeros((missing, *size), dtype)])
+        return np.asarray(encode(params, batch))[: len(images)]
+
+    def encode_images(images):
+        images = np.asarray(images)
+        vectors_fit = len(size) == 3 or images.shape[1:] == size
+        if images.ndim != len(size) + 1 or images.dtype != dtype or not vectors_fit:
+            raise ValueError(
+                f"this encoder takes {np.dtype(dtype).name} {axes}, got "
+                f"{images.dtype} {list(images.shape)}"
+            )
+        starts = range(0, len(images), batch_size)
+        codes = [encode_batch(images[first : first + batch_size]) for first in starts]
+        return np.concatenate(codes) if codes else np.zeros((0, bits), np.float32)
+
+    return encode_images

@@ -1,0 +1,268 @@
+"""Hashers without networks: pixels, principal components, and linear bits (LSH, PCAH, ITQ).
+
+They learn from images u8[n h w c], whose pixels are scaled to [0, 1], or from vectors f32[n d].
+Those with bits are the no-learning baselines that learned codes must beat.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from .base import Hasher
+
+Inputs = Num[Array | np.ndarray, "n *shape"]  # u8[n h w c] or f32[n d]
+Params = dict[str, Any]
+BLOCK = 4096  # images that are turned into float32 at once
+_dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)  # as exact on a GPU as on a CPU
+
+
+def pixels_hasher() -> Hasher:
+    """Return raw pixels, in [0, 1], as the code: the baseline for codes of any length."""
+
+    def fit(key, images, labels=None, *, on_epoch=None):
+        del key, images, labels, on_epoch
+        return {}, {}
+
+    def encode(params, images):
+        del params
+        return flatten(images)
+
+    return Hasher(fit, jax.jit(encode), "euclidean", spec={"name": "pixels", "settings": {}})
+
+
+def pca_hasher(dims: int) -> Hasher:
+    """Return the first principal components of the pixels: the baseline for real-valued codes.
+
+    `decode` is the least-squares reconstruction from the components, `measure` its mean squared
+    error over an image's pixels. The info of `fit` has `explained`, the share of the variance that
+    the components hold.
+    """
+
+    def learn(key, images, mean):
+        del key
+        components, explained = principal_components(images, mean, dims)
+        return components, {"explained": explained}
+
+    hasher = _linear("pca", dims, learn, distance="euclidean", settings={"dims": dims})
+
+    def reconstruct(params, images):
+        return _decode(params, hasher.encode(params, images))
+
+    def measure(params, key, images, labels):
+        del key, labels
+        error = flatten(images) - reconstruct(params, images).reshape(len(images), -1)
+        return {"mse": jnp.mean(error**2, axis=1)}
+
+    compiled = {"decode": _decode, "reconstruct": reconstruct, "measure": measure}
+    return hasher._replace(**{name: jax.jit(function) for name, function in compiled.items()})
+
+
+def lsh_hasher(bits: int, *, centred: bool = True) -> Hasher:
+    """Return the signs of random projections (Charikar 2002), as many as one likes.
+
+    Two vectors at an angle t share a bit with probability 1 - t / pi. Pixels are never negative,
+    so the angles between images are small and most bits agree: with `centred` the mean image is
+    subtracted first. Tables in the literature are without.
+    """
+
+    def learn(key, images, mean):
+        del images
+        return jax.random.normal(key, (mean.size, bits)), {}
+
+    settings = {"bits": bits, "centred": centred}
+    return _linear("lsh", bits, learn, settings=settings, centred=centred)
+
+
+def pcah_hasher(bits: int) -> Hasher:
+    """Return the signs of the principal components: ITQ without its rotation."""
+
+    def learn(key, images, mean):
+        del key
+        components, explained = principal_components(images, mean, bits)
+        return components, {"explained": explained}
+
+    return _linear("pcah", bits, learn, settings={"bits": bits})
+
+
+def itq_hasher(bits: int, *, iterations: int = 50) -> Hasher:
+    """Return iterative quantisation (Gong 2011): principal components, rotated towards their signs.
+
+    With 0 iterations the rotation stays random (PCA-RR). The info of `fit` has `explained`, as for
+    `pca_hasher`, and `quantisation`, the squared distance between an image's rotated components
+    and their signs.
+    """
+
+    def learn(key, images, mean):
+        components, explained = principal_components(images, mean, bits)
+        v = project(images, mean, components)
+        rotation, losses = itq_rotation(key, v, iterations)
+        info = {"explained": explained, "quantisation": float(losses[-1])}
+        return _dot(components, rotation), info
+
+    settings = {"bits": bits, "iterations": iterations}
+    if iterations < 0:
+        raise ValueError(f"iterations must be at least 0, got {iterations}")
+    return _linear("itq", bits, learn, settings=settings)
+
+
+def itq_rotation(
+    key: PRNGKeyArray, v: Float[Array, "n b"], iterations: int
+) -> tuple[Float[Array, "b b"], Float[Array, " _"]]:
+    """Return the rotation R that brings V R near its signs B, and the loss after every half-step.
+
+    The loss is Q(B, R) = |B - V R|^2 / n (Gong 2011; Jimenez 2017, eq. 3.1). From a random rotation
+    on, each iteration takes B = sign(V R), then the R that solves the orthogonal Procrustes problem
+    for B: with B^T V = U S W^T, R = W U^T. Neither half-step can raise the loss.
+
+    Args:
+        key: draws the first rotation, uniform over all.
+        v: centred data, n rows.
+        iterations: how many times both half-steps are done.
+
+    Returns:
+        The rotation, and 2 iterations + 1 losses: the last one is that of the signs of V R.
+    """
+    return _improve(jax.random.orthogonal(key, v.shape[1]), v, iterations)
+
+
+@partial(jax.jit, static_argnames="iterations")
+def _improve(rotation, v, iterations):
+    def signs(rotation):
+        return jnp.where(_dot(v, rotation) >= 0, 1.0, -1.0)
+
+    def loss(b, rotation):
+        return jnp.sum((b - _dot(v, rotation)) ** 2) / len(v)
+
+    def step(rotation, _):
+        b = signs(rotation)
+        before = loss(b, rotation)
+        u, _, w = jnp.linalg.svd(_dot(b.T, v))  # w is W^T
+        rotation = _dot(w.T, u.T)
+        return rotation, (before, loss(b, rotation))
+
+    rotation, losses = lax.scan(step, rotation, length=iterations)
+    last = loss(signs(rotation), rotation)
+    return rotation, jnp.append(jnp.stack(losses, axis=1).reshape(-1), last)
+
+
+def principal_components(
+    images: Inputs, mean: Float[Array, "*shape"], count: int
+) -> tuple[Float[Array, "d b"], float]:
+    """Return the first directions of greatest variance, as columns, and the share they explain.
+
+    Each column's largest entry is positive, so that the same images give the same signs whatever
+    computes them. The cost is n d min(n, d) + min(n, d)^3.
+
+    Args:
+        images: u8[n h w c], or f32[n d].
+        mean: their mean, of one image's shape.
+        count: how many directions.
+
+    Raises:
+        ValueError: for more directions than dimensions or than images.
+    """
+    n, d = len(images), mean.size
+    if not 1 <= count <= min(n, d):
+        raise ValueError(
+            f"bits or dims must lie between 1 and {min(n, d)}, the number of principal components "
+            f"of {n} images of {d} numbers, got {count}"
+        )
+    if d <= n:
+        scatter = sum(_scatter(block, mean) for block in _blocks(images))
+        variances, directions = jnp.linalg.eigh(scatter)  # ascending
+        directions = directions[:, ::-1][:, :count]
+    else:
+        x = jnp.concatenate([_centre(block, mean) for block in _blocks(images)])
+        variances, rows = jnp.linalg.eigh(_dot(x, x.T))
+        # QR also makes unit vectors of directions without variance, where division would not.
+        directions = jnp.linalg.qr(_dot(x.T, rows[:, ::-1][:, :count]))[0]
+    largest = jnp.argmax(jnp.abs(directions), axis=0)
+    directions = directions * jnp.sign(directions[largest, jnp.arange(count)])[None]
+    total = jnp.maximum(jnp.sum(variances), jnp.finfo(jnp.float32).tiny)
+    return directions, float(jnp.sum(variances[::-1][:count]) / total)
+
+
+def flatten(images: Inputs) -> Float[Array, "n d"]:
+    """Return one row of numbers per image: bytes scaled to [0, 1], floats as they are."""
+    images = jnp.asarray(images)
+    scale = 255 if images.dtype == jnp.uint8 else 1
+    return images.reshape(len(images), -1).astype(jnp.float32) / scale
+
+
+def project(
+    images: Inputs, mean: Float[Array, "*shape"], projection: Float[Array, "d b"]
+) -> Float[Array, "n b"]:
+    """Return the centred images times a projection, in blocks of bounded memory."""
+    return jnp.concatenate([_project(block, mean, projection) for block in _blocks(images)])
+
+
+def _linear(
+    name: str,
+    size: int,
+    learn: Callable[..., tuple[Float[Array, "d b"], dict[str, float]]],
+    *,
+    settings: dict[str, Any],
+    distance: str = "hamming",
+    centred: bool = True,
+) -> Hasher:
+    """A hasher whose code is a linear map of the centred image; learn(key, images, mean) finds it.
+
+    Its params are mean, of an image's shape, and projection, one column per bit.
+    """
+    if size < 1:
+        raise ValueError(f"{next(iter(settings))} must be at least 1, got {size}")
+
+    def fit(key, images, labels=None, *, on_epoch=None):
+        del labels, on_epoch  # nothing here learns from labels, nor in epochs
+        if len(images) == 0:
+            raise ValueError(f"{name} learns from at least 1 image, got 0")
+        mean = _mean(images) if centred else jnp.zeros(images.shape[1:])
+        projection, info = learn(key, images, mean)
+        return {"mean": mean, "projection": projection}, info
+
+    def encode(params, images):
+        return _project(images, params["mean"], params["projection"])
+
+    return Hasher(fit, jax.jit(encode), distance, spec={"name": name, "settings": settings})
+
+
+def _decode(params: Params, z: Float[Array, "n b"]) -> Float[Array, "n *shape"]:
+    mean = params["mean"]
+    x = _dot(z, params["projection"].T).reshape(-1, *mean.shape) + mean[None]
+    return x if mean.ndim == 1 else jnp.clip(x, 0.0, 1.0)  # vectors have no bounds, pixels do
+
+
+def _blocks(images: Inputs):
+    return (images[first : first + BLOCK] for first in range(0, len(images), BLOCK))
+
+
+def _mean(images: Inputs) -> Float[Array, "*shape"]:
+    total = sum(_total(block) for block in _blocks(images))
+    return (total / len(images)).reshape(images.shape[1:])
+
+
+@jax.jit
+def _total(block):
+    return jnp.sum(flatten(block), axis=0)
+
+
+@jax.jit
+def _centre(block, mean):
+    return flatten(block) - mean.reshape(1, -1)
+
+
+@jax.jit
+def _scatter(block, mean):
+    x = _centre(block, mean)
+    return _dot(x.T, x)
+
+
+@jax.jit
+def _project(block, mean, projection):
+    return _dot(_centre(block, mean), projection)
