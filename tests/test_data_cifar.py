@@ -55,14 +55,14 @@ def binary(*columns):
 
 def small(monkeypatch, name, **changes):
     """Let a data set be published in files of 4 images with any content."""
-    layouts = tuple(
-        layout._replace(
+    releases = tuple(
+        release._replace(
             images_per_file={"train": PER_FILE, "test": PER_FILE}, digests={}, **changes
         )
-        for layout in cifar.LAYOUTS[name]
+        for release in cifar.RELEASES[name]
     )
-    monkeypatch.setitem(cifar.LAYOUTS, name, layouts)
-    return layouts
+    monkeypatch.setitem(cifar.RELEASES, name, releases)
+    return releases
 
 
 def write_cifar10(folder, form):
@@ -198,12 +198,12 @@ def test_a_truncated_batch_says_how_many_bytes_are_missing(tmp_path):
 
 
 def test_a_batch_with_other_content_than_the_canonical_one_is_refused(tmp_path, monkeypatch):
-    layout = cifar.LAYOUTS["cifar10"][0]
+    release = cifar.RELEASES["cifar10"][0]
     small(monkeypatch, "cifar10")
     monkeypatch.setitem(
-        cifar.LAYOUTS,
+        cifar.RELEASES,
         "cifar10",
-        (cifar.LAYOUTS["cifar10"][0]._replace(digests=layout.digests),),
+        (cifar.RELEASES["cifar10"][0]._replace(digests=release.digests),),
     )
     write_cifar10(tmp_path / "cifar-10-batches-bin", "binary")
     with pytest.raises(data.DataError, match=r"data_batch_1.bin: wrong checksum, expected sha256"):

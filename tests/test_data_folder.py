@@ -5,13 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from jaxret import data
-from jaxret.data.folder import read_image
 from jaxret.data.splits import hashed_fifth, seeded_fifth
-
-RED, WHITE = [255, 0, 0], [255, 255, 255]
 
 
 def save(path, image=None, **options):
@@ -34,14 +31,6 @@ def make_folder(root, classes=("cat", "dog"), each=10):
 
 def load_both(root, image_size=8):
     return [data.load(f"folder:{root}", split, None, image_size) for split in ("train", "test")]
-
-
-def pixel(path, size=4):
-    """The colour of an image that has one colour, within 2 levels."""
-    image = read_image(path, size)
-    assert image.shape == (size, size, 3)
-    assert np.ptp(image.astype(int), axis=(0, 1)).max() <= 2
-    return image[size // 2, size // 2].tolist()
 
 
 def test_the_sub_folders_in_order_are_the_classes(tmp_path):
@@ -78,7 +67,7 @@ def test_an_image_keeps_its_split_when_others_come(tmp_path):
 
 def test_every_class_of_two_images_has_one_on_each_side(tmp_path):
     train, test = load_both(make_folder(tmp_path, [f"class{i}" for i in range(20)], each=2))
-    assert train.labels.tolist() == test.labels.tolist() == list(range(20))
+    assert sorted(train.labels) == sorted(test.labels) == list(range(20))
 
 
 def test_images_below_further_folders_belong_to_the_class(tmp_path):
@@ -114,108 +103,8 @@ def test_a_folder_of_train_and_test_keeps_its_split(tmp_path):
     make_folder(tmp_path / "val", ("dog", "eel"), each=2)
     train, test = load_both(tmp_path)
     assert train.class_names == test.class_names == ("cat", "dog", "eel")
-    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert test.labels.tolist() == [1, 1, 2, 2]
-
-
-@pytest.mark.parametrize(
-    ("color", "mode"),
-    [
-        ((255, 0, 0), "RGB"),
-        ((0, 255, 255, 0), "CMYK"),
-        ((255, 0, 0, 255), "RGBA"),
-        ((76, 85, 255), "YCbCr"),
-    ],
-)
-def test_red_is_red_in_every_colour_mode(tmp_path, mode, color):
-    image = Image.new(mode, (9, 7), color)
-    path = save(tmp_path / ("a.png" if mode in ("RGB", "RGBA") else "a.tiff"), image)
-    assert np.abs(np.subtract(pixel(path), RED)).max() <= 2
-
-
-def test_a_palette_gives_its_colours(tmp_path):
-    image = Image.new("RGB", (9, 7), "red").convert("P", palette=Image.Palette.ADAPTIVE)
-    assert pixel(save(tmp_path / "a.png", image)) == RED
-    assert pixel(save(tmp_path / "a.gif", image)) == RED
-
-
-def test_transparent_parts_show_white(tmp_path):
-    clear_red, half_black = (255, 0, 0, 0), (0, 0, 0, 128)
-    assert pixel(save(tmp_path / "a.png", Image.new("RGBA", (9, 7), clear_red))) == WHITE
-    assert pixel(save(tmp_path / "b.png", Image.new("RGBA", (9, 7), half_black))) == [127] * 3
-    assert pixel(save(tmp_path / "c.png", Image.new("LA", (9, 7), (0, 0)))) == WHITE
-    palette = Image.new("P", (9, 7), 0)
-    palette.putpalette([255, 0, 0])
-    assert pixel(save(tmp_path / "d.png", palette, transparency=0)) == WHITE
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (np.uint16([0, 257 * 100, 65535]), [0, 100, 255]),
-        (np.uint16([0, 100, 200]), [0, 0, 1]),  # dark in 16 bits is dark
-        (np.int32([0, 257 * 100, 65535]), [0, 100, 255]),
-        (np.int32([-100, 0, 300]), [0, 64, 255]),
-        (np.float32([0, 0.5, 1]), [0, 128, 255]),
-        (np.float32([0, 100, 255]), [0, 100, 255]),
-        (np.float32([0, 25700, 65535]), [0, 100, 255]),
-        (np.float32([-1e6, 0, 1e6]), [0, 128, 255]),
-        (np.float32([np.nan, 0.5, 1]), [0, 128, 255]),
-    ],
-)
-def test_wide_grey_is_scaled_to_bytes_and_not_clipped(tmp_path, values, expected):
-    image = Image.fromarray(np.tile(values[:, None], (1, 3)))
-    path = save(tmp_path / "a.tiff", image)
-    assert read_image(path, 3)[:, 1, 0].tolist() == expected
-
-
-def test_grey_and_black_and_white_become_rgb(tmp_path):
-    assert pixel(save(tmp_path / "a.png", Image.new("L", (9, 7), 90))) == [90] * 3
-    assert pixel(save(tmp_path / "b.png", Image.new("1", (9, 7), 1))) == WHITE
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tiff", "a.webp"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_that_was_turned_is_upright(tmp_path, orientation, name):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = noise(0, 2).resize((300, 200), Image.Resampling.BICUBIC)
-    options = {} if name == "a.tiff" else {"quality": 95}
-    path = save(tmp_path / name, stored, exif=exif, **options)
-    # Pillow's own rule, on the whole image.
-    upright = ImageOps.exif_transpose(Image.open(path))
-    square = ImageOps.fit(upright.convert("RGB"), (8, 8), Image.Resampling.BICUBIC)
-    difference = read_image(path, 8).astype(int) - np.asarray(square)
-    assert np.abs(difference).max() <= 3
-
-
-def test_an_animation_gives_its_first_frame(tmp_path):
-    frames = [Image.new("RGB", (9, 7), color) for color in ("red", "blue")]
-    for name in ("a.gif", "a.png", "a.tiff"):
-        path = save(tmp_path / name, frames[0], save_all=True, append_images=frames[1:])
-        assert pixel(path) == RED
-
-
-@pytest.mark.parametrize("size", [(30, 10), (10, 30)])
-def test_the_centre_of_the_longer_side_is_kept(tmp_path, size):
-    image = Image.new("RGB", size, "white")
-    left, top = (size[0] - 10) // 2, (size[1] - 10) // 2
-    image.paste("red", (left, top, left + 10, top + 10))
-    assert pixel(save(tmp_path / "a.png", image), size=10) == RED
-
-
-def test_shrinking_averages_instead_of_picking_pixels(tmp_path):
-    stripes = np.zeros((640, 640), np.uint8)
-    stripes[:, ::2] = 255
-    assert np.abs(np.subtract(pixel(save(tmp_path / "a.png", Image.fromarray(stripes))), 127.5)
-                  ).max() <= 2  # fmt: skip
-
-
-def test_a_large_jpeg_is_within_a_grey_level_of_its_full_decoding(tmp_path):
-    path = save(tmp_path / "a.jpg", noise(0).resize((900, 700), Image.Resampling.BICUBIC))
-    plain = save(tmp_path / "a.png", Image.open(path))
-    difference = read_image(path, 32).astype(int) - read_image(plain, 32)
-    assert np.abs(difference).mean() < 1
+    assert sorted(train.labels) == [0, 0, 0, 1, 1, 1]
+    assert sorted(test.labels) == [1, 1, 2, 2]
 
 
 def test_what_cannot_be_decoded_is_skipped_and_named(tmp_path):
@@ -279,13 +168,14 @@ def test_a_name_that_is_not_unicode_is_read(tmp_path):
     ("files", "message"),
     [
         ([], "no sub-folder holds a file; give each class a sub-folder"),
-        (["a.png"], "no sub-folder holds a file; give each class a sub-folder"),
+        (["a.txt"], "no sub-folder holds a file; give each class a sub-folder"),
+        (["a.png"], "no image for .test.: there is only one file"),
         (["cat/a.png", "dog/a.png"], "no image for 'test': no class has two files"),
     ],
 )
 def test_a_folder_without_images_in_classes_is_refused(tmp_path, files, message):
     for file in files:
-        save(tmp_path / file)
+        save(tmp_path / file, format="PNG")
     with pytest.raises(data.DataError, match=message):
         data.load(f"folder:{tmp_path}", "test")
 

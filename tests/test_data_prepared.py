@@ -72,8 +72,8 @@ def small_cifar100(monkeypatch, folder):
     arrays = {}
     for split, num in (("train", 40), ("test", 10)):
         images = rng.integers(0, 256, (num, 32, 32, 3), np.uint8)
-        coarse = rng.integers(0, 20, num).astype(np.uint8)
         fine = rng.integers(0, 100, num).astype(np.uint8)
+        coarse = cifar.COARSE[fine]
         rows = images.transpose(0, 3, 1, 2).reshape(num, -1)
         records = np.concatenate([coarse[:, None], fine[:, None], rows], axis=1)
         (source / f"{split}.bin").write_bytes(records.tobytes())
@@ -111,7 +111,15 @@ def test_cifar100_is_prepared_with_every_feature_of_the_stock_builder(tmp_path, 
     arrays = small_cifar100(monkeypatch, tmp_path / "raw")
     root = tmp_path / "data"
     prepared.prepare("cifar100", root, manual_dir=tmp_path / "raw")
-    monkeypatch.setitem(cifar.LAYOUTS, "cifar100", cifar.LAYOUTS["cifar100"])
+    digests = {
+        f"{split}.bin": hashlib.sha256(
+            (tmp_path / "raw" / "cifar-100-binary" / f"{split}.bin").read_bytes()
+        ).hexdigest()
+        for split in ("train", "test")
+    }
+    binary, python = cifar.RELEASES["cifar100"]
+    small = binary._replace(digests=digests)
+    monkeypatch.setitem(cifar.RELEASES, "cifar100", (small, python))
     for split in ("train", "test"):
         assert same(data.load("cifar100", split, root)[:2], arrays[split])
     stock = tfds.data_source("cifar100", data_dir=root, download=False)["train"]
@@ -234,14 +242,14 @@ def test_a_silent_network_is_given_up_in_time(monkeypatch):
 
 
 def test_the_proxy_is_asked_where_there_is_one(monkeypatch):
-    asked = []
+    addresses = []
 
     class Connection:
         def close(self):
             pass
 
     def connect(address, timeout):
-        asked.append(address)
+        addresses.append(address)
         return Connection()
 
     monkeypatch.setattr(socket, "create_connection", connect)
@@ -249,7 +257,7 @@ def test_the_proxy_is_asked_where_there_is_one(monkeypatch):
     prepared.check_network("http://example.org/file")
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     prepared.check_network("https://example.org/file")
-    assert asked == [("example.org", 443), ("example.org", 80), ("proxy.example", 3128)]
+    assert addresses == [("example.org", 443), ("example.org", 80), ("proxy.example", 3128)]
 
 
 def test_importing_the_package_loads_no_library_that_only_some_data_sets_need():

@@ -1,16 +1,20 @@
-"""Images by name: readers, splits and retrieval protocols. NumPy only, no JAX."""
+"""Images by name: readers, folders, splits and retrieval protocols. NumPy only, no JAX."""
 
 from jaxret.data.catalogue import DATASETS, load
+from jaxret.data.describe import describe
 from jaxret.data.folder import SkippedImages
+from jaxret.data.images import read_image, resize_images
 from jaxret.data.protocols import (
     BENCHMARKS,
     PROTOCOLS,
+    OneClass,
     Protocol,
     SharedImages,
     load_protocol,
     shared_images,
 )
-from jaxret.data.sets import DataError, ImageSet
+from jaxret.data.sets import DataError, ImageSet, has_labels, require_labels, take
+from jaxret.data.splits import sample_rows
 
 __all__ = [
     "BENCHMARKS",
@@ -18,10 +22,18 @@ __all__ = [
     "PROTOCOLS",
     "DataError",
     "ImageSet",
+    "OneClass",
     "Protocol",
     "SharedImages",
     "SkippedImages",
+    "describe",
+    "has_labels",
     "load",
     "load_protocol",
+    "read_image",
+    "require_labels",
+    "resize_images",
+    "sample_rows",
     "shared_images",
+    "take",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from jaxret.data import cifar, idx
 from jaxret.data.embedded import load_digits
 from jaxret.data.folder import load_folder
+from jaxret.data.images import check_image_size, expand
 from jaxret.data.prepared import load_prepared
 from jaxret.data.sets import DataError, ImageSet
 
@@ -14,37 +15,66 @@ SPLITS = ("train", "test")
 
 
 def load(
-    name: str, split: str, data_dir: str | os.PathLike | None = None, image_size: int = 32
+    name: str | os.PathLike,
+    split: str,
+    data_dir: str | os.PathLike | None = None,
+    image_size: int = 32,
+    *,
+    labels: str | os.PathLike | None = None,
 ) -> ImageSet:
-    """One split, 'train' or 'test', of a data set of DATASETS or of a folder of images.
+    """Return one split of a data set of DATASETS, or of a folder of images.
 
-    A folder is named 'folder:PATH', or by any path that holds a separator; only its images are
-    resized, to image_size pixels a side (see load_folder). digits needs no files. Any other data
-    set comes from its canonical files inside data_dir, checksums verified, or else from
-    tensorflow-datasets, which downloads it where there is a network. Either way images and order
-    are those of the canonical files. data_dir defaults to the environment variable JAXRET_DATA_DIR.
+    `digits` needs no files. Any other data set comes from its canonical files inside data_dir,
+    checksums verified, or else from tensorflow-datasets, which downloads it where there is a
+    network. Either way images and order are those of the canonical files.
+
+    Args:
+        name: a name of DATASETS; or a folder of images, as a Path, as "folder:PATH", or as any
+            string that holds a separator. See `load_folder` for what a folder may hold.
+        split: "train" or "test".
+        data_dir: where the canonical files lie. Default: the environment variable
+            JAXRET_DATA_DIR.
+        image_size: pixels a side of a folder's images; other data sets keep their size.
+        labels: a CSV file with the columns file,label, for a folder only; see `read_labels`.
+
+    Returns:
+        The images as they are stored, u8[n h w c], with labels, class names and file names.
+
+    Raises:
+        DataError: in one line, for an argument or a file that breaks a rule.
     """
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
-    if image_size < 1:
-        raise DataError(f"image_size must be at least 1, got {image_size}")
-    if is_folder(name):
-        return load_folder(Path(name.removeprefix("folder:")).expanduser(), split, image_size)
+    image_size = check_image_size(image_size)
+    folder = folder_of(name)
+    if folder is not None:
+        return load_folder(folder, split, image_size, labels)
     if name not in DATASETS:
         raise DataError(
             f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}, or folder:PATH"
         )
+    if labels is not None:
+        raise DataError(f"{name} has labels of its own; a file of labels is for a folder of images")
     data_dir = data_dir or os.environ.get("JAXRET_DATA_DIR")
-    return DATASETS[name](split, Path(data_dir).expanduser() if data_dir else None)
+    return DATASETS[name](split, expand(data_dir) if data_dir else None)
 
 
-def is_folder(name: str) -> bool:
-    """Whether a data set's name is that of a folder of images."""
-    return name.startswith("folder:") or os.sep in name
+def folder_of(name: str | os.PathLike) -> Path | None:
+    """Return the folder of images that a data set's name means; None for a name of DATASETS."""
+    if not isinstance(name, str):
+        if not isinstance(name, os.PathLike):
+            raise DataError(f"a data set is named by a string or a Path, got {name!r}")
+        return expand(name)
+    if name.startswith("folder:"):
+        path = name.removeprefix("folder:")
+        if not path.strip():
+            raise DataError("'folder:' names no folder: write folder:PATH")
+        return expand(path)
+    return expand(name) if os.sep in name else None
 
 
 def _published(name: str, load_raw: Callable, class_names: tuple[str, ...], files: str) -> Callable:
-    """A data set that comes in canonical files or through tensorflow-datasets."""
+    """Return the loader of a data set: from its canonical files, or tensorflow-datasets."""
 
     def load_split(split: str, data_dir: Path | None) -> ImageSet:
         found = None
@@ -60,11 +90,12 @@ def _published(name: str, load_raw: Callable, class_names: tuple[str, ...], file
                 f"{name}: {error}; put {files} into {place}, or use --dataset=digits, which needs "
                 "no download"
             ) from error
-        return ImageSet(images, labels, class_names)
+        return ImageSet(images, labels, class_names, notes=(_OFFICIAL,))
 
     return load_split
 
 
+_OFFICIAL = "split: the official one"
 _DIGITS = tuple("0123456789")
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",

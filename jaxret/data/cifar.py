@@ -1,7 +1,8 @@
-"""CIFAR-10 and CIFAR-100 in their canonical files (Krizhevsky 2009, cs.toronto.edu/~kriz/cifar).
+"""CIFAR-10 and CIFAR-100 in their canonical files (Krizhevsky 2009).
 
 Both are published as binary batches and as Python pickles, each in one tar.gz. An image is 3,072
-bytes: 32 x 32 red, then green, then blue. CIFAR-100's labels are the 100 fine ones.
+bytes: 32 x 32 red, then green, then blue. CIFAR-100's labels are the 100 fine ones; in its files
+the coarse one, of 20, comes first.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jaxret.data.files import check_digest, check_size, complete, read_bytes
+from jaxret.data.canonical import check_digest, check_size, complete, read_bytes
 from jaxret.data.sets import DataError
 
 _PIXELS = 3 * 32 * 32
@@ -24,25 +25,32 @@ _PIXELS = 3 * 32 * 32
 Batch = tuple[UInt8[np.ndarray, "n 32 32 3"], Int32[np.ndarray, " n"]]
 
 
-class Layout(NamedTuple):
-    """One of the forms in which a data set is published."""
+class Release(NamedTuple):
+    """One of the forms in which a data set is published.
+
+    files, images_per_file: by split. record_bytes: of one image and its labels, where every image
+    takes as many. digests: of each file, by the algorithm; empty only in tests.
+    """
 
     archive: str
     archive_bytes: int
     archive_md5: str
     folder: str  # inside the archive
-    files: dict[str, tuple[str, ...]]  # of each split
+    files: dict[str, tuple[str, ...]]
     images_per_file: dict[str, int]
-    record_bytes: int | None  # of one image and its labels, where every image takes as many
+    record_bytes: int | None
     read: Callable[[bytes, Path | str], Batch]
     algorithm: str
-    digests: dict[str, str]  # of each file, where it is known
+    digests: dict[str, str]
 
 
 def read_binary(
     content: bytes, where: Path | str, label_bytes: int = 1, num_classes: int = 10
 ) -> Batch:
-    """Binary batch: label_bytes labels, the last of which counts, then the pixels, per image."""
+    """Return images and labels of a binary batch.
+
+    An image is label_bytes labels, the last of which counts, and then the pixels.
+    """
     record = label_bytes + _PIXELS
     if not content or len(content) % record:
         raise DataError(
@@ -56,7 +64,7 @@ def read_binary(
 def read_python(
     content: bytes, where: Path | str, label_key: bytes = b"labels", num_classes: int = 10
 ) -> Batch:
-    """Python batch: a pickled dictionary with `data` and a list of labels.
+    """Return images and labels of a Python batch: a pickled dictionary of `data` and labels.
 
     A pickle can run any code, so only what such a batch is made of is let through.
     """
@@ -83,77 +91,77 @@ def read_python(
 
 
 def load_raw(name: str, split: str, data_dir: Path) -> Batch | None:
-    """A split from its canonical files, verified; None where the folder holds none of them.
+    """Return a split from its canonical files, verified; None where the folder holds none of them.
 
     Unpacked files come first, because an archive takes seconds to unpack.
     """
-    for layout in LAYOUTS[name]:
-        folders = [data_dir / layout.folder, data_dir / name / layout.folder, data_dir / name]
-        if data_dir.resolve().name == layout.folder:
+    for release in RELEASES[name]:
+        folders = [data_dir / release.folder, data_dir / name / release.folder, data_dir / name]
+        if data_dir.resolve().name == release.folder:
             folders.append(data_dir)
         for folder in folders:
-            if complete(folder, layout.files[split]):
-                paths = [folder / file for file in layout.files[split]]
-                return _join(layout, split, {path: read_bytes(path) for path in paths})
-    for layout in LAYOUTS[name]:
-        for path in (data_dir / layout.archive, data_dir / name / layout.archive):
+            if complete(folder, release.files[split]):
+                paths = [folder / file for file in release.files[split]]
+                return _join(release, split, {path: read_bytes(path) for path in paths})
+    for release in RELEASES[name]:
+        for path in (data_dir / release.archive, data_dir / name / release.archive):
             if path.is_file():
-                return _join(layout, split, read_archive(path, layout, layout.files[split]))
+                return _join(release, split, read_archive(path, release, release.files[split]))
     return None
 
 
 def has_canonical_content(
     name: str, split: str, images: UInt8[np.ndarray, "n 32 32 3"], labels: Int32[np.ndarray, " n"]
 ) -> bool:
-    """Whether a split that came by another way equals the canonical files, order included.
+    """Return whether a split that came by another way equals the canonical files, in their order.
 
-    No digest of CIFAR-100's pixels is published, so there any content passes.
+    The coarse labels of CIFAR-100 follow from the fine ones.
     """
-    layout = LAYOUTS[name][0]
-    if not layout.digests:
-        return True
+    release = RELEASES[name][0]
     pixels = images.transpose(0, 3, 1, 2).reshape(len(images), _PIXELS)
-    records = np.concatenate([labels[:, None].astype(np.uint8), pixels], axis=1)
+    columns = [labels[:, None].astype(np.uint8), pixels]
+    if name == "cifar100":
+        columns.insert(0, COARSE[labels][:, None])
+    files = release.files[split]
+    parts = np.array_split(np.concatenate(columns, axis=1), len(files))
     return all(
-        hashlib.new(layout.algorithm, part.tobytes()).hexdigest() == layout.digests[file]
-        for file, part in zip(
-            layout.files[split], np.array_split(records, len(layout.files[split])), strict=True
-        )
+        hashlib.new(release.algorithm, part.tobytes()).hexdigest() == release.digests[file]
+        for file, part in zip(files, parts, strict=True)
     )
 
 
-def read_archive(path: Path, layout: Layout, files: tuple[str, ...]) -> dict[str, bytes]:
-    """Some files of a verified archive; nothing is written to the disk."""
+def read_archive(path: Path, release: Release, files: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the named files of an archive, verified; nothing is written to the disk."""
     content = read_bytes(path)
-    if len(content) < layout.archive_bytes:
-        check_size(len(content), layout.archive_bytes, path)
-    check_digest(content, "md5", layout.archive_md5, path)
+    if len(content) < release.archive_bytes:
+        check_size(len(content), release.archive_bytes, path)
+    check_digest(content, "md5", release.archive_md5, path)
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             return {
-                f"{path}:{file}": archive.extractfile(f"{layout.folder}/{file}").read()
+                f"{path}:{file}": archive.extractfile(f"{release.folder}/{file}").read()
                 for file in files
             }
     except (tarfile.TarError, EOFError, OSError, zlib.error, KeyError) as error:
         raise DataError(f"{path}: not the expected archive ({error})") from error
 
 
-def _join(layout: Layout, split: str, contents: dict[Path | str, bytes]) -> Batch:
-    per_file = layout.images_per_file[split]
+def _join(release: Release, split: str, contents: dict[Path | str, bytes]) -> Batch:
+    per_file = release.images_per_file[split]
     images = np.empty((per_file * len(contents), 32, 32, 3), np.uint8)
     labels = np.empty(per_file * len(contents), np.int32)
     for i, (file, (where, content)) in enumerate(
-        zip(layout.files[split], contents.items(), strict=True)
+        zip(release.files[split], contents.items(), strict=True)
     ):
-        if layout.record_bytes:
-            check_size(len(content), per_file * layout.record_bytes, where)
-        batch_images, batch_labels = layout.read(content, where)
+        if release.record_bytes:
+            check_size(len(content), per_file * release.record_bytes, where)
+        batch_images, batch_labels = release.read(content, where)
         if len(batch_images) != per_file:
             raise DataError(
                 f"{where}: truncated, expected {per_file} images, found {len(batch_images)}"
             )
-        if file in layout.digests:
-            check_digest(content, layout.algorithm, layout.digests[file], where)
+        if file in release.digests:
+            check_digest(content, release.algorithm, release.digests[file], where)
         images[i * per_file : (i + 1) * per_file] = batch_images
         labels[i * per_file : (i + 1) * per_file] = batch_labels
     return images, labels
@@ -208,13 +216,24 @@ class _BatchUnpickler(pickle.Unpickler):
             ) from None
 
 
+# The coarse label of each fine one, as the files have them.
+COARSE = np.array(
+    [
+        4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7,
+        6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10,
+        16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16,
+        12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13,
+    ],
+    np.uint8,
+)  # fmt: skip
+
 _TEN = {
     "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
     "test": ("test_batch",),
 }
-LAYOUTS = {
+RELEASES = {
     "cifar10": (
-        Layout(
+        Release(
             archive="cifar-10-binary.tar.gz",
             archive_bytes=170_052_171,
             archive_md5="c32a1d4ab5d03f1284b67883e8d87530",
@@ -245,7 +264,7 @@ LAYOUTS = {
                 ),
             },
         ),
-        Layout(
+        Release(
             archive="cifar-10-python.tar.gz",
             archive_bytes=170_498_071,
             archive_md5="c58f30108f718f92721af3b95e74349a",
@@ -266,7 +285,7 @@ LAYOUTS = {
         ),
     ),
     "cifar100": (
-        Layout(
+        Release(
             archive="cifar-100-binary.tar.gz",
             archive_bytes=168_513_733,
             archive_md5="03b5dce01913d631647c71ecec9e9cb8",
@@ -275,10 +294,13 @@ LAYOUTS = {
             images_per_file={"train": 50_000, "test": 10_000},
             record_bytes=2 + _PIXELS,
             read=lambda content, where: read_binary(content, where, 2, 100),
-            algorithm="md5",
-            digests={},  # only the archive's is published
+            algorithm="sha256",
+            digests={
+                "train.bin": "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
+                "test.bin": "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
+            },
         ),
-        Layout(
+        Release(
             archive="cifar-100-python.tar.gz",
             archive_bytes=169_001_437,
             archive_md5="eb9058c3a382ffc7106e4002c42a8d85",

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST in their canonical IDX files (LeCun, yann.lecun.com/exdb/mnist).
+"""MNIST and Fashion-MNIST in their canonical IDX files (LeCun 1998, Xiao 2017).
 
 An IDX file is two zero bytes, one byte for the type (8: unsigned bytes), one for the number of
 axes, each axis' length as a big-endian 32-bit integer, then the values in C order.
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jaxret.data.files import check_digest, check_size, read_bytes
+from jaxret.data.canonical import check_digest, check_size, read_bytes
 from jaxret.data.sets import DataError
 
 FILES = {
@@ -67,7 +67,9 @@ _UNSIGNED_BYTES = 8
 
 
 def read_idx(path: Path, num_axes: int | None = None) -> UInt8[np.ndarray, "..."]:
-    """An IDX file of unsigned bytes, compressed by gzip or not; only its structure is checked.
+    """Return the array of an IDX file of unsigned bytes, compressed by gzip or not.
+
+    Only the file's structure is checked.
 
     num_axes is the number of axes that the file must have: 3 for images, 1 for labels.
     """
@@ -77,7 +79,7 @@ def read_idx(path: Path, num_axes: int | None = None) -> UInt8[np.ndarray, "..."
 def read_pair(
     images_path: Path, labels_path: Path, sha256: dict[str, str] | None = None
 ) -> tuple[UInt8[np.ndarray, "n h w 1"], Int32[np.ndarray, " n"]]:
-    """Images and their labels from two IDX files.
+    """Return images and their labels from two IDX files.
 
     sha256 maps each file's canonical name (no .gz) to the digest of its uncompressed content; None
     accepts any content. The structure is checked first, because it says more about what is wrong.
@@ -94,7 +96,7 @@ def read_pair(
 
 
 def find(name: str, split: str, data_dir: Path) -> tuple[Path, Path] | None:
-    """The files of a split inside a data folder; None where it holds none of them."""
+    """Return the files of a split inside a data folder; None where it holds none of them."""
     for folder in FOLDERS[name]:
         found = [_find_file(data_dir / folder, file) for file in FILES[split]]
         if any(found):
@@ -108,7 +110,7 @@ def find(name: str, split: str, data_dir: Path) -> tuple[Path, Path] | None:
 def load_raw(
     name: str, split: str, data_dir: Path
 ) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]] | None:
-    """A split from its canonical files, verified; None where the folder holds none of them."""
+    """Return a split from its canonical files, verified; None where the folder holds none."""
     paths = find(name, split, data_dir)
     return paths and read_pair(*paths, sha256=SHA256[name])
 
@@ -116,7 +118,7 @@ def load_raw(
 def has_canonical_content(
     name: str, split: str, images: UInt8[np.ndarray, "n h w 1"], labels: Int32[np.ndarray, " n"]
 ) -> bool:
-    """Whether a split that came by another way equals the canonical files, order included."""
+    """Return whether a split that came by another way equals the canonical files, in order."""
     for values, file in zip((images[..., 0], labels), FILES[split], strict=True):
         header = struct.pack(f">HBB{values.ndim}I", 0, _UNSIGNED_BYTES, values.ndim, *values.shape)
         content = header + values.astype(np.uint8).tobytes()

@@ -23,12 +23,13 @@ from jaxtyping import Int32, UInt8
 
 from jaxret.data import cifar, idx
 from jaxret.data.sets import DataError
+from jaxret.files import write_whole
 
 Arrays = tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]
 
 
 def load_prepared(name: str, split: str, data_dir: Path | None) -> Arrays:
-    """A split that is prepared under data_dir or TFDS's own folder, or else downloaded.
+    """Return a split that is prepared under data_dir or TFDS's own folder, or else download it.
 
     TFDS's own folder is TFDS_DATA_DIR, or ~/tensorflow_datasets. A download goes to data_dir
     where it is given. Raises OSError where the split cannot be had.
@@ -51,7 +52,7 @@ def load_prepared(name: str, split: str, data_dir: Path | None) -> Arrays:
 
 
 def prepare(name: str, root: Path, manual_dir: Path | None = None) -> Path:
-    """Download a data set and prepare it below root; gives its folder.
+    """Download a data set, prepare it below root, and return its folder.
 
     manual_dir holds the files to take in place of a download, named and checked by TFDS.
     """
@@ -72,7 +73,7 @@ def prepare(name: str, root: Path, manual_dir: Path | None = None) -> Path:
 
 
 def read_prepared(folder: Path, name: str, split: str) -> Arrays:
-    """A prepared split, in array_record or TFDS's older tfrecord, in the canonical order.
+    """Return a prepared split, in array_record or TFDS's older tfrecord, in the canonical order.
 
     TFDS writes a split sorted by a hash of each example's number, which is undone here.
     """
@@ -103,20 +104,15 @@ def read_prepared(folder: Path, name: str, split: str) -> Arrays:
 
 
 def write_cache(path: Path, arrays: Arrays) -> None:
-    """Write decoded arrays with their digest; the name appears when the file is complete."""
+    """Write decoded arrays with their digest; raises OSError where the system refuses."""
     images, labels = arrays
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, images=images, labels=labels, sha256=np.array(_digest(arrays)))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez(content, images=images, labels=labels, sha256=np.array(_digest(arrays)))
+    write_whole(path, [content.getbuffer()])
 
 
 def read_cache(path: Path) -> Arrays | None:
-    """The arrays of a cache file; None where it is damaged."""
+    """Return the arrays of a cache file; None where it is damaged."""
     try:
         # Opened here, because np.load leaves a file open that is not in its format.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:

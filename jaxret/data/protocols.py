@@ -3,6 +3,7 @@
 Every protocol has a name, because a score means nothing without it.
 """
 
+import functools
 import hashlib
 import math
 import os
@@ -13,18 +14,26 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from jaxret.data.catalogue import load
+from jaxret.data.catalogue import folder_of, load
+from jaxret.data.listing import sort_key
 from jaxret.data.sets import DataError, ImageSet, take
-from jaxret.data.splits import digest_of_rows, drawn_by_class, seeded_fifth
+from jaxret.data.splits import digest_of_rows, draw_by_class, seeded_fifth
 
 Rows = Int32[np.ndarray, " _"]
+Parts = tuple[ImageSet, ImageSet, ImageSet]  # training, gallery, queries
 
 
 class Protocol(NamedTuple):
-    """The images of an experiment; known_overlap queries are in the gallery by content.
+    """The images of an experiment, by their use.
 
-    One of the literature also says by which score it is known, and has a digest of the row numbers
-    of its parts, the training images counted first and the test images after them.
+    name: goes into every result.
+    train, gallery, query: the images that train, that are searched, that are sought for.
+    known_overlap: how many query images may be in the gallery by content: as many as the canonical
+        files of a data set share, and none of a folder's. It is not measured when it is loaded.
+    metric: of a protocol of the literature, the score by which it is known, as jaxret.evaluate
+        names it.
+    split: of such a protocol, a digest of the row numbers of its parts, the training images
+        counted first and the test images after them.
     """
 
     name: str
@@ -32,7 +41,7 @@ class Protocol(NamedTuple):
     gallery: ImageSet
     query: ImageSet
     known_overlap: int
-    metric: str = ""  # as jaxret.evaluate names it
+    metric: str = ""
     split: str = ""
 
 
@@ -46,13 +55,22 @@ class Benchmark(NamedTuple):
 
 
 class SharedImages(UserWarning):
-    """Some query images stand in the gallery, too, so that finding them proves little."""
+    """Query images stand in the gallery, too, so that finding them proves little."""
+
+
+class OneClass(UserWarning):
+    """All images have one class, so that every score is 1."""
 
 
 def load_protocol(
-    name: str, dataset: str, data_dir: str | os.PathLike | None = None, image_size: int = 32
+    name: str,
+    dataset: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    image_size: int = 32,
+    *,
+    labels: str | os.PathLike | None = None,
 ) -> Protocol:
-    """A protocol by name on a data set; dataset, data_dir and image_size as in load.
+    """Return a protocol by name on a data set.
 
     test: the test images are the queries; the training images train and are the gallery.
     validation: the queries are a fixed part of the training images, and the others train and are
@@ -64,16 +82,39 @@ def load_protocol(
     gallery otherwise; 5,000 of it train, 500 of each class. 54k: the same, but what trained is not
     in the gallery. What follows the @ says which score is published: mAP of the first 1000 results,
     divided by the relevant ones among them, or of the whole gallery in its order.
+
+    Args:
+        name: a key of PROTOCOLS or of BENCHMARKS.
+        dataset: a data set or a folder of images; this and what follows as in `load`.
+        data_dir: where the canonical files lie.
+        image_size: pixels a side of a folder's images.
+        labels: a CSV file of a folder's labels.
+
+    Returns:
+        The images by their use.
+
+    Raises:
+        DataError: in one line, for an argument or a file that breaks a rule.
+
+    Warns:
+        SharedImages: where query images of a folder are in the gallery by content.
+        OneClass: where all images of a folder have the same class.
+        SkippedImages: where files of a folder cannot be read.
     """
     if name in BENCHMARKS:
         return _load_benchmark(name, dataset, data_dir)
     if name not in PROTOCOLS:
         names = ", ".join((*PROTOCOLS, *BENCHMARKS))
         raise DataError(f"unknown protocol {name!r}: choose one of {names}")
-    train, gallery, query = PROTOCOLS[name](dataset, data_dir, image_size)
-    title = os.path.basename(os.path.normpath(dataset.removeprefix("folder:")))
-    overlap = _overlap(dataset, name, gallery, query)
-    return Protocol(f"{title}-{name}", train, gallery, query, overlap)
+    folder = folder_of(dataset)
+    title = dataset if folder is None else os.path.basename(os.path.abspath(folder))
+    read = functools.partial(load, dataset, data_dir=data_dir, image_size=image_size, labels=labels)
+    train, gallery, query = PROTOCOLS[name](dataset, read)
+    overlap = 0 if folder else KNOWN_OVERLAP[dataset, name]
+    protocol = Protocol(f"{title}-{name}", train, gallery, query, overlap)
+    if folder:
+        _warn(protocol)
+    return protocol
 
 
 def _load_benchmark(name, dataset, data_dir) -> Protocol:
@@ -87,27 +128,32 @@ def _load_benchmark(name, dataset, data_dir) -> Protocol:
     )
     rows = benchmark.divide(everything.labels, len(first.labels))
     train, gallery, query = (take(everything, part) for part in rows)
-    overlap = _overlap(dataset, name, gallery, query)
+    overlap = KNOWN_OVERLAP[dataset, name]
     split = digest_of_rows(*rows)
     return Protocol(name, train, gallery, query, overlap, benchmark.metric, split)
 
 
-def _overlap(dataset, name, gallery, query) -> int:
-    """Measured before, or now: then it is told."""
-    overlap = KNOWN_OVERLAP.get((dataset, name))
-    if overlap is None:
-        overlap = shared_images(gallery, query)
-        if overlap:
-            warnings.warn(
-                f"{dataset}: {overlap} of {len(query.labels)} query images are in the gallery, too",
-                SharedImages,
-                stacklevel=3,
-            )
-    return overlap
+def _warn(protocol: Protocol) -> None:
+    """Tell what makes a folder's scores mean little."""
+    overlap = shared_images(protocol.gallery, protocol.query)
+    if overlap:
+        warnings.warn(
+            f"{protocol.name}: {overlap} of {len(protocol.query.images)} query images are in the "
+            "gallery, too",
+            SharedImages,
+            stacklevel=3,
+        )
+    if len(protocol.gallery.class_names) == 1:
+        warnings.warn(
+            f"{protocol.name}: all images have the class {protocol.gallery.class_names[0]!r}, and "
+            "scores need at least two classes; a folder's sub-folders are its classes",
+            OneClass,
+            stacklevel=3,
+        )
 
 
 def shared_images(gallery: ImageSet, query: ImageSet) -> int:
-    """How many query images occur in the gallery, pixel for pixel, whatever their labels."""
+    """Return how many query images occur in the gallery, pixel for pixel, whatever their labels."""
     if gallery.images.shape[1:] != query.images.shape[1:]:
         raise ValueError(
             f"gallery and query images differ in shape: {gallery.images.shape[1:]} and "
@@ -123,29 +169,41 @@ def _digests(images: ImageSet) -> list[bytes]:
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
 
 
-def _test(dataset, data_dir, image_size) -> tuple[ImageSet, ImageSet, ImageSet]:
-    train = load(dataset, "train", data_dir, image_size)
-    return train, train, load(dataset, "test", data_dir, image_size)
+def _test(dataset: str | os.PathLike, read: Callable[[str], ImageSet]) -> Parts:
+    del dataset
+    train = read("train")
+    return train, train, read("test")
 
 
-def _validation(dataset, data_dir, image_size) -> tuple[ImageSet, ImageSet, ImageSet]:
-    everything = load(dataset, "train", data_dir, image_size)
-    held_out = HELD_OUT.get(dataset, _fifth)(everything.labels)
+def _validation(dataset: str | os.PathLike, read: Callable[[str], ImageSet]) -> Parts:
+    everything = read("train")
+    held_out = HELD_OUT.get(dataset, _fifth)(everything)
     if not held_out.any():
         raise DataError(f"{dataset}: too few training images to hold some out for validation")
+    share = "the last 10,000 images" if dataset in HELD_OUT else "a fifth of each class"
+    note = f"validation: {share} of the training part are the queries"
+    everything = everything._replace(notes=(*everything.notes, note))
     train = take(everything, ~held_out)
     return train, train, take(everything, held_out)
 
 
-def _last_10000(labels: Int32[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    return np.arange(len(labels)) >= len(labels) - 10_000
+def _last_10000(images: ImageSet) -> Bool[np.ndarray, " n"]:
+    return np.arange(len(images.labels)) >= len(images.labels) - 10_000
 
 
-def _fifth(labels: Int32[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    return seeded_fifth(labels, seed=1)
+def _fifth(images: ImageSet) -> Bool[np.ndarray, " n"]:
+    """Return a mask of a fifth of each class; of a folder, whatever order its rows are in."""
+    names = images.names or ()
+    order = sorted(range(len(names)), key=lambda row: sort_key(names[row]))
+    order = np.array(order or range(len(images.labels)), np.int32)
+    # Images with several labels are no classes.
+    labels = images.labels if images.labels.ndim == 1 else np.zeros(len(order), np.int32)
+    chosen = np.zeros(len(order), bool)
+    chosen[order] = seeded_fifth(labels[order], seed=1)
+    return chosen
 
 
-PROTOCOLS: dict[str, Callable] = {"test": _test, "validation": _validation}
+PROTOCOLS: dict[str, Callable[..., Parts]] = {"test": _test, "validation": _validation}
 
 
 def _official(labels: Rows, num_train: int) -> tuple[Rows, Rows, Rows]:
@@ -155,13 +213,13 @@ def _official(labels: Rows, num_train: int) -> tuple[Rows, Rows, Rows]:
 
 def _with_training(labels: Rows, num_train: int) -> tuple[Rows, Rows, Rows]:
     del num_train  # drawn from all images alike
-    query, train, others = drawn_by_class(labels, QUERIES_AND_TRAINING, seed=0)
+    query, train, others = draw_by_class(labels, QUERIES_AND_TRAINING, seed=0)
     return train, np.sort(np.concatenate([train, others])), query
 
 
 def _without_training(labels: Rows, num_train: int) -> tuple[Rows, Rows, Rows]:
     del num_train  # drawn from all images alike
-    query, train, others = drawn_by_class(labels, QUERIES_AND_TRAINING, seed=0)
+    query, train, others = draw_by_class(labels, QUERIES_AND_TRAINING, seed=0)
     return train, others, query
 
 
@@ -177,9 +235,17 @@ BENCHMARKS = {
 # The training images that `validation` holds out, where it is not a fifth of each class.
 HELD_OUT = dict.fromkeys(("mnist", "fashion_mnist", "cifar10", "cifar100"), _last_10000)
 
-# Measured by shared_images on the canonical files. What is not here is measured when it is loaded.
-KNOWN_OVERLAP = {
-    (dataset, protocol): 0
-    for dataset in ("mnist", "fashion_mnist", "cifar10", "digits")
-    for protocol in ("test", "validation")
-} | {("cifar10", name): 0 for name in BENCHMARKS if name.startswith("cifar10-")}
+# Measured by shared_images on the canonical files.
+KNOWN_OVERLAP = (
+    {
+        (dataset, protocol): 0
+        for dataset in ("mnist", "fashion_mnist", "cifar10", "digits")
+        for protocol in ("test", "validation")
+    }
+    | {
+        ("cifar100", "test"): 10,
+        ("cifar100", "validation"): 6,
+        ("cifar100", "cifar100-full@1000"): 10,
+    }
+    | {("cifar10", name): 0 for name in BENCHMARKS if name.startswith("cifar10-")}
+)

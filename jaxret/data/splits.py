@@ -1,4 +1,4 @@
-"""Rules that hold a part of the images out, for data sets that come without a split."""
+"""Rules that choose a part of the images, for data sets that come without a split."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from jaxret.data.sets import whole_number
+
 
 def seeded_fifth(labels: Int32[np.ndarray, " n"], seed: int) -> Bool[np.ndarray, " n"]:
-    """A fifth of each class, rounded, drawn by a seed; the same images on every machine."""
+    """Return a mask of a fifth of each class, rounded; the same images on every machine."""
     # RandomState's stream is frozen for good, unlike that of NumPy's newer generators.
     order = np.random.RandomState(seed).permutation(len(labels))
     chosen = np.zeros(len(labels), bool)
@@ -18,12 +20,13 @@ def seeded_fifth(labels: Int32[np.ndarray, " n"], seed: int) -> Bool[np.ndarray,
     return chosen
 
 
-def drawn_by_class(
+def draw_by_class(
     labels: Int32[np.ndarray, " n"], counts: Sequence[int], seed: int
 ) -> list[Int32[np.ndarray, " _"]]:
-    """So many rows of each class for each count, and the others; drawn by a seed, ascending.
+    """Return for each count that many rows of each class, and then all other rows.
 
-    A class must have as many rows as the counts together.
+    Every part is drawn by the seed and ascending, and no two parts share a row. A class must have
+    as many rows as the counts together.
     """
     order = np.random.RandomState(seed).permutation(len(labels)).astype(np.int32)
     parts = [
@@ -32,8 +35,19 @@ def drawn_by_class(
     return [np.sort(np.concatenate(part)) for part in zip(*parts, strict=True)]
 
 
+def sample_rows(n: int, count: int, seed: int = 0) -> Int32[np.ndarray, " count"]:
+    """Return count of the rows 0 to n - 1, drawn without replacement, ascending.
+
+    The same rows on every machine and in every version. Stands for all rows where the first rows
+    do not: many data sets come sorted. All rows where there are fewer than count.
+    """
+    n, count = whole_number(n, "n", 0), whole_number(count, "count", 0)
+    rng = np.random.RandomState(whole_number(seed, "seed", 0, 2**32 - 1))
+    return np.sort(rng.permutation(n)[:count]).astype(np.int32)
+
+
 def digest_of_rows(*parts: Int32[np.ndarray, " _"]) -> str:
-    """Sixteen digits that tell whether two splits have the same rows in the same parts."""
+    """Return sixteen digits that tell whether two splits have the same rows in the same parts."""
     digest = hashlib.sha256()
     for rows in parts:
         digest.update(np.concatenate([[len(rows)], rows]).astype("<i4").tobytes())
@@ -41,13 +55,13 @@ def digest_of_rows(*parts: Int32[np.ndarray, " _"]) -> str:
 
 
 def hashed_fifth(names: Sequence[str], labels: Int32[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """About a fifth of each class: the names whose sha256 lies in the lowest fifth of its range.
+    """Return a mask of about a fifth of each class, chosen by the names.
 
-    A name's side depends on itself alone, so it stays when others come and go; but a class always
-    gives its lowest hash, and never its highest, so that small classes have images on both sides.
-    A class of one image keeps it back.
+    Chosen are the names whose sha256 lies in the lowest fifth of its range, so that an image stays
+    on its side when others come and go; but a class always gives its lowest hash, and never its
+    highest, so that small classes have images on both sides. A class of one image keeps it back.
     """
-    digests = [hashlib.sha256(name.encode(errors="surrogateescape")) for name in names]
+    digests = [hashlib.sha256(encode_name(name)) for name in names]
     heights = np.array([int(digest.hexdigest()[:8], 16) for digest in digests])
     chosen = heights < 2**32 // 5
     for label in np.unique(labels):
@@ -55,3 +69,18 @@ def hashed_fifth(names: Sequence[str], labels: Int32[np.ndarray, " n"]) -> Bool[
         chosen[members[np.argmin(heights[members])]] = True
         chosen[members[np.argmax(heights[members])]] = False
     return chosen
+
+
+def shuffle_names(names: Sequence[str]) -> list[int]:
+    """Return the order of rows that a folder's images come in: by a digest of their names.
+
+    Equal distances go to the lower row, so rows in class order would decide between classes. A
+    name's digest depends on itself alone: two images keep their order when others come and go.
+    """
+    digests = [hashlib.blake2b(encode_name(name), digest_size=16).digest() for name in names]
+    return sorted(range(len(names)), key=digests.__getitem__)
+
+
+def encode_name(name: str) -> bytes:
+    """Return a file's name as the bytes that the file system has, valid UTF-8 or not."""
+    return name.encode(errors="surrogateescape")

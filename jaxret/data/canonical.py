@@ -8,7 +8,7 @@ from jaxret.data.sets import DataError
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content."""
+    """Return the file's content; raise DataError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -16,7 +16,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_size(found: int, expected: int, where: Path | str) -> None:
-    """Raise where a file is shorter or longer than its format says."""
+    """Raise DataError where a file is shorter or longer than its format says."""
     if found != expected:
         problem = "truncated" if found < expected else "too long"
         raise DataError(f"{where}: {problem}, expected {expected} bytes, found {found}")
@@ -29,9 +29,9 @@ def check_digest(
     where: Path | str,
     known: Mapping[str, str] | None = None,
 ) -> None:
-    """Raise where the content is not that of the canonical file.
+    """Raise DataError where the content is not that of the canonical file.
 
-    known says what contents of other digests are.
+    known names contents by their digests, to say what was found instead.
     """
     found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
     if found != expected:
@@ -44,7 +44,7 @@ def check_digest(
 
 
 def complete(folder: Path, names: Iterable[str]) -> bool:
-    """Whether the folder holds these files; raise where it holds some of them only."""
+    """Return whether the folder holds these files; raise DataError where it holds only a part."""
     missing = [name for name in names if not (folder / name).is_file()]
     present = [name for name in names if name not in missing]
     if present and missing:
