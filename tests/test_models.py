@@ -36,17 +36,19 @@ def test_a_dense_autoencoder_gives_parameters_and_pixels(image_shape, hidden):
 
 def test_the_thesis_network_has_its_number_of_parameters():
     model = models.dense_autoencoder((28, 28, 1), 20)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), lambda p: p[:, :10])
-    counted = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    draw = lambda p: p[:, :10]  # noqa: E731
+    variables = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), draw)
+    )
     encoder = 784 * 500 + 500 + 500 * 100 + 100 + 100 * 20 + 20
     decoder = 10 * 100 + 100 + 100 * 500 + 500 + 500 * 784 + 784
-    assert counted == encoder + decoder
+    assert counted(variables) == encoder + decoder
 
 
 def test_weights_start_by_xavier_and_biases_at_zero():
     model = models.dense_autoencoder((28, 28, 1), 20)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), lambda p: p[:, :10])["params"]
-    first = params["encoder"]["Dense_0"]
+    encoder = model.encoder.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    first = encoder["params"]["Dense_0"]
     limit = np.sqrt(6 / (784 + 500))
     assert 0.99 * limit < np.abs(first["kernel"]).max() <= limit
     np.testing.assert_array_equal(first["bias"], np.zeros(500))
@@ -103,9 +105,16 @@ DECODERS = {
 MAP = 4 * 4 * 2
 
 
+# Every encoder and decoder once, all other pairs with --slow.
+PAIRS = [
+    pytest.param(encoder, decoder, marks=[] if i == j else pytest.mark.slow)
+    for i, encoder in enumerate(ENCODERS)
+    for j, decoder in enumerate(DECODERS)
+]
+
+
 @pytest.mark.parametrize("image_shape", SHAPES)
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(("encoder", "decoder"), PAIRS)
 def test_every_encoder_goes_with_every_decoder(encoder, decoder, image_shape):
     parts = ENCODERS[encoder](image_shape), DECODERS[decoder](image_shape)
     model = models.Autoencoder(*parts, 2 * MAP)
@@ -113,7 +122,7 @@ def test_every_encoder_goes_with_every_decoder(encoder, decoder, image_shape):
     assert shapes_of(model, image_shape, halves) == ((3, 2 * MAP), (3, *image_shape))
 
 
-@pytest.mark.parametrize("image_shape", SHAPES)
+@pytest.mark.parametrize("image_shape", SHAPES[1:])
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_decoder_without_dense_layers_refuses_other_codes_than_its_map(encoder, image_shape):
     parts = ENCODERS[encoder](image_shape), DECODERS["upsampling"](image_shape)
@@ -128,7 +137,7 @@ def test_a_decoder_without_dense_layers_refuses_other_codes_than_its_map(encoder
             shapes_of(models.Autoencoder(*parts, None), image_shape)
 
 
-@pytest.mark.parametrize("image_shape", [*SHAPES, (9, 20, 2)])
+@pytest.mark.parametrize("image_shape", [(28, 28, 1), (9, 20, 2)])
 @pytest.mark.parametrize("head_size", [20, None])
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_named_model_rebuilds_its_images_shape(name, head_size, image_shape):
@@ -164,7 +173,7 @@ def test_without_a_head_the_code_is_the_encoders_last_layer():
     assert (code >= 0).all()
 
 
-# Outputs beyond and within what is called few (layers.FEW).
+# Outputs beyond and within few channels (layers.FEW_CHANNELS).
 @pytest.mark.parametrize("features", [5, 1])
 @pytest.mark.parametrize(
     ("how", "plain"),
@@ -184,6 +193,7 @@ def test_doubling_equals_its_definition(how, plain, features):
     np.testing.assert_allclose(jax.jit(layer.apply)({"params": params}, x), expected, atol=1e-5)
 
 
+# Few channels with even and odd sides, and more than few (layers.FEW_CHANNELS).
 @pytest.mark.parametrize(("channels", "sides"), [(1, (6, 4)), (3, (7, 5)), (5, (7, 5))])
 def test_a_convolution_is_flaxs_with_the_same_names_and_first_weights(channels, sides):
     x = jax.random.normal(jax.random.key(0), (2, *sides, channels))
@@ -209,7 +219,7 @@ def test_pooling_takes_the_largest_or_the_mean_of_what_a_window_holds_after_relu
         expected = [
             [reduce(after[:, i : i + 2, j : j + 2], axis=(1, 2)) for j in columns] for i in rows
         ]
-        pooled = models.layers.relu_halved(jnp.asarray(x), how)
+        pooled = models.layers.relu_pool(jnp.asarray(x), how)
         np.testing.assert_allclose(pooled, np.moveaxis(expected, 2, 0), rtol=1e-6)
 
 
@@ -217,23 +227,23 @@ def test_the_largest_have_the_gradient_of_jnp_max_and_equal_ones_share_it():
     windows = jax.random.randint(jax.random.key(0), (4, 3, 2, 5, 2, 3), 0, 3).astype(jnp.float32)
     g = jax.random.normal(jax.random.key(1), (4, 3, 5, 3))
     plain, back = jax.vjp(lambda windows: jnp.max(windows, axis=(2, 4)), windows)
-    ours, ours_back = jax.vjp(models.layers.largest, windows)
+    ours, ours_back = jax.vjp(models.layers.window_max, windows)
     np.testing.assert_array_equal(ours, plain)
     np.testing.assert_allclose(ours_back(g)[0], back(g)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3, 4), (0, 3, 3, 4)])
-def test_a_kept_map_changes_neither_value_nor_gradient(shape):
+def test_noinline_changes_neither_value_nor_gradient(shape):
     x = jax.random.normal(jax.random.key(0), shape)
-    for keep in (models.layers.noinline, jax.vmap(models.layers.noinline)):
-        energy = lambda x, keep=keep: jnp.sum(keep(jnp.sin(x)) ** 2)  # noqa: E731
+    for noinline in (models.layers.noinline, jax.vmap(models.layers.noinline)):
+        energy = lambda x, noinline=noinline: jnp.sum(noinline(jnp.sin(x)) ** 2)  # noqa: E731
         value, gradient = jax.jit(jax.value_and_grad(energy))(x)
         np.testing.assert_allclose(value, jnp.sum(jnp.sin(x) ** 2), rtol=1e-6)
         np.testing.assert_allclose(gradient, jnp.sin(2 * x), atol=1e-6)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere nothing is recomputed")
-def test_a_kept_map_is_a_branch_only_where_it_is_differentiated():
+def test_noinline_is_a_branch_only_where_it_is_differentiated():
     compiled = lambda f: jax.jit(f).lower(jnp.ones((2, 2))).compile().as_text()  # noqa: E731
     energy = lambda x: jnp.sum(models.layers.noinline(jnp.sin(x)) ** 2)  # noqa: E731
     assert " conditional(" not in compiled(energy)
@@ -250,7 +260,7 @@ def test_a_row_decides_nothing_of_the_rows_that_a_recurrent_decoder_wrote_before
     variables = start(decoder, z)
     tall = models.RecurrentDecoder((6,), (8, 4, 1))
     np.testing.assert_allclose(
-        tall.apply(variables, z)[:, :5], decoder.apply(variables, z), rtol=1e-6
+        tall.apply(variables, z)[:, :5], decoder.apply(variables, z), rtol=1e-5, atol=1e-6
     )
 
 
@@ -272,8 +282,8 @@ def test_a_patch_is_a_piece_of_the_image():
     assert params["Dense_0"]["kernel"].shape == (6, 8)
 
     def tokens(images):  # without attention or normalisation: what the first layer makes of them
-        _, kept = encoder.apply(variables, images, capture_intermediates=True)
-        return kept["intermediates"]["Dense_0"]["__call__"][0][0]
+        _, state = encoder.apply(variables, images, capture_intermediates=True)
+        return state["intermediates"]["Dense_0"]["__call__"][0][0]
 
     changed = images.at[0, 3, 1].set(1.0)  # in the lower left of the four patches
     assert (tokens(changed) != tokens(images)).any(axis=1).tolist() == [False, False, True, False]
@@ -302,14 +312,15 @@ def test_dropout_and_batch_statistics_only_matter_in_training():
     assert (one == 0).mean() > 0.3
     assert not np.array_equal(one, other)
     assert not np.array_equal(*(jax.tree.leaves(s["batch_stats"])[0] for s in (state, variables)))
-    alone, together = encoder.apply(variables, images[:1]), encoder.apply(variables, images)
-    np.testing.assert_allclose(alone, together[:1], rtol=1e-5, atol=1e-6)
+    alone, batch = encoder.apply(variables, images[:1]), encoder.apply(variables, images)
+    np.testing.assert_allclose(alone, batch[:1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda s: models.MODELS["attention"](s, 5, (5, 4)), "5 x 4 pixels do not fill .* 28 x 28"),
+        (lambda s: models.MODELS["attention"](s, 5, (0, 4)), "0 x 4 pixels do not fill .* 28 x 28"),
         (lambda s: models.MODELS["conv_dense_up"](s, 5, pool="min"), "pool must be one of max, av"),
         (lambda s: models.MODELS["conv_dense_up"](s, 5, up="x"), "up must be one of upsampling"),
         (lambda s: models.MODELS["gru"](s, 5, cell="rnn"), "cell must be one of gru, lstm, got"),

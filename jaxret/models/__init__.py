@@ -1,7 +1,7 @@
-"""Networks, as small parts that compose. MODELS: name -> constructor.
+"""Networks that are composed of small parts. MODELS: name -> constructor of an autoencoder.
 
-A constructor takes the images' shape and the head's size, None for a network without a head, whose
-code is what its encoder gives; all else has a default.
+A constructor takes the shape of the images and the size of the head; all other arguments have
+defaults. A head size of None makes a network without a head: its code is the encoder's output.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Shape = tuple[int, int, int]
 def dense_autoencoder(
     image_shape: Shape, head_size: int | None, hidden: Sequence[int] = (500, 100)
 ) -> Autoencoder:
-    """Dense encoder and its mirror; the default is Torres 2018, section 3.1."""
+    """A dense encoder and its mirror image; the default is Torres 2018, section 3.1."""
     return Autoencoder(
         DenseEncoder(tuple(hidden)),
         DenseDecoder(_mirror(hidden, head_size), image_shape),
@@ -37,11 +37,22 @@ def conv_autoencoder(
     batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> Autoencoder:
-    """Convolution and pooling, and back; with hidden, dense layers on both sides of the code.
+    """A convolutional encoder and its mirror image.
 
-    The default has the channels of Chollet 2016 ("Building autoencoders in Keras"), whose settings
-    the text of Sahu et al. follows. hidden=() is a decoder that begins with one dense layer, for
-    codes of any size.
+    Args:
+        image_shape: height, width and channels.
+        head_size: numbers that the head gives; None: no head.
+        channels: of each convolution; the default is Chollet 2016, which Sahu n.d. follows.
+        hidden: widths of dense layers on both sides of the code. (): the decoder begins with one
+            dense layer, so a code may have any size. None: no dense layer at all.
+        up: a key of `layers.UPS`: how the decoder doubles the size of a map.
+        pool: a key of `layers.POOLS`: how the encoder halves it.
+        batch_norm: whether batch normalisation follows each convolution but the last.
+        dropout: the share of numbers that are dropped after each block of the encoder.
+
+    Returns:
+        The network. Its first call raises ValueError if a name is unknown or if a code does not fit
+        a decoder without dense layers.
     """
     between = None if hidden is None else _mirror(hidden, head_size)
     return Autoencoder(
@@ -54,7 +65,17 @@ def conv_autoencoder(
 def recurrent_autoencoder(
     image_shape: Shape, head_size: int | None, hidden: Sequence[int] = (128,), *, cell: str = "gru"
 ) -> Autoencoder:
-    """Rows read and written by recurrent layers: Gamal and Mohamed, RNN + VAE."""
+    """Recurrent layers that read and write an image row by row (Gamal n.d., RNN + VAE).
+
+    Args:
+        image_shape: height, width and channels.
+        head_size: numbers that the head gives; None: no head.
+        hidden: widths of the encoder's recurrent layers; the decoder has them in reverse.
+        cell: a key of `layers.CELLS`.
+
+    Returns:
+        The network. Its first call raises ValueError if the cell is unknown.
+    """
     return Autoencoder(
         RecurrentEncoder(tuple(hidden), cell),
         RecurrentDecoder(tuple(reversed(hidden)), image_shape, cell),
@@ -70,13 +91,25 @@ def attention_autoencoder(
     depth: int = 2,
     heads: int = 4,
 ) -> Autoencoder:
-    """Patches that attend to each other; rows with patch=(1, the image's width)."""
+    """Patches that attend to each other.
+
+    Args:
+        image_shape: height, width and channels.
+        head_size: numbers that the head gives; None: no head.
+        patch: height and width of a patch in pixels. (1, image width) makes each row a token.
+        width: numbers of a token.
+        depth: transformer blocks on each side of the code.
+        heads: attention heads; they divide the width.
+
+    Returns:
+        The network. Its first call raises ValueError if the patches do not fill the image.
+    """
     parts = {"patch": tuple(patch), "width": width, "depth": depth, "heads": heads}
     return Autoencoder(AttentionEncoder(**parts), AttentionDecoder(image_shape, **parts), head_size)
 
 
 def _mirror(hidden, head_size):
-    """The decoder's widths; without a head the encoder's last layer is the code itself."""
+    """The decoder's widths; without a head, the encoder's last layer is the code itself."""
     return tuple(reversed(hidden[:-1] if head_size is None else hidden))
 
 

@@ -1,4 +1,4 @@
-"""Autoencoders by composition: encoder x decoder x what happens to the latent between them."""
+"""Autoencoders by composition: encoder x decoder x the treatment of the latent between them."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from .layers import XAVIER
 class Autoencoder(nn.Module):
     """An encoder, a linear head, and a decoder.
 
-    The head's numbers are the latent's parameters: the code itself for a plain autoencoder, means
-    and log-variances for a Gaussian posterior, logits for a discrete one. What is drawn from them
-    enters as a callable, so a relaxation is an argument and not another class. With head_size None
-    there is no head: the parameters are the encoder's features.
+    The head gives the latent's parameters: the code itself for a plain autoencoder, means and
+    log-variances for a Gaussian posterior, logits for a discrete one. A callable draws the code
+    from them, so a relaxation is an argument and not another class. If head_size is None, there is
+    no head and the parameters are the encoder's features.
     """
 
     encoder: nn.Module
@@ -26,12 +26,12 @@ class Autoencoder(nn.Module):
             self.head = nn.Dense(self.head_size, kernel_init=XAVIER)
 
     def encode(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n p"]:
-        """The latent's parameters."""
+        """Return the latent's parameters."""
         features = self.encoder(images, train)
         return features if self.head_size is None else self.head(features)
 
     def decode(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
-        """Pixels, before the likelihood's link function (logits or means)."""
+        """Return pixels before the likelihood's link function: logits or means."""
         return self.decoder(z, train)
 
     def __call__(
@@ -40,6 +40,6 @@ class Autoencoder(nn.Module):
         draw: Callable[[Float[Array, "n p"]], Float[Array, "n d"]],
         train: bool = False,
     ) -> tuple[Float[Array, "n p"], Float[Array, "n h w c"]]:
-        """The latent's parameters, and the pixels decoded from what draw makes of them."""
+        """Return the latent's parameters and the pixels that are decoded from draw(parameters)."""
         parameters = self.encode(images, train)
         return parameters, self.decode(draw(parameters), train)

@@ -1,4 +1,4 @@
-"""Decoders: latents in, pixels out, as logits or means according to the likelihood."""
+"""Decoders: latents in, pixels out, which are logits or means according to the likelihood."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from .layers import (
     CELLS,
-    UPS,
     XAVIER,
     DoublingConv,
     TransformerBlock,
@@ -22,7 +21,7 @@ from .layers import (
 class DenseDecoder(nn.Module):
     """Fully connected layers with ReLU after each, then one linear layer to the pixels.
 
-    The mirror of DenseEncoder: Torres 2018, section 3.1, is hidden=(100, 500).
+    It mirrors DenseEncoder: Torres 2018, section 3.1, has hidden=(100, 500).
     """
 
     hidden: Sequence[int]
@@ -38,13 +37,13 @@ class DenseDecoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The mirror of ConvEncoder: from a small map, level by level, to the image.
+    """Convolutions that lead level by level from a small map to the image: ConvEncoder mirrored.
 
-    channels begins with the map's; each level doubles the sides, by `upsampling` and a convolution
-    or by a `transposed` one, and crops them to what the encoder had there (a side of 7 was pooled
-    to 4, which doubles to 8). hidden says how the map is made of z: by dense layers with ReLU of
-    these widths and one more to the map, or, where it is None, by no layer at all: then z must be
-    exactly the map (Gamal and Mohamed, the fully convolutional way).
+    `channels` begins with those of the smallest map. Each level doubles the sides, by "upsampling"
+    before a convolution or by a "transposed" convolution, and crops them to what the encoder had
+    there (a side of 7 is pooled to 4, which doubles to 8). Dense layers of the widths `hidden`, and
+    one more of the map's size, make the map from z, each with ReLU. If hidden is None, no layer
+    does: z must be exactly the map (Gamal n.d., the fully convolutional way).
     """
 
     channels: Sequence[int]
@@ -55,7 +54,6 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
-        check_choice("up", self.up, UPS)
         *above, smallest = levels(self.image_shape[:2], len(self.channels))
         x = self._map(z, (*smallest, self.channels[0]))
         widths = (*self.channels[1:], self.image_shape[2])
@@ -74,7 +72,7 @@ class ConvDecoder(nn.Module):
             raise ValueError(
                 "a convolutional decoder without dense layers needs a code that is exactly its "
                 f"first map, {shape[0]} x {shape[1]} x {shape[2]} = {size} numbers, got "
-                f"{z.shape[1]}; leave out the head, or let dense layers stand between"
+                f"{z.shape[1]}; leave out the head or add dense layers"
             )
         if self.hidden is not None:
             for width in (*self.hidden, size):
@@ -83,9 +81,10 @@ class ConvDecoder(nn.Module):
 
 
 class RecurrentDecoder(nn.Module):
-    """An image written row by row: z at every step, recurrent layers, a linear layer to the row.
+    """Recurrent layers that read z at every step and write the image row by row.
 
-    The mirror of RecurrentEncoder, and Keras's RepeatVector(rows) of Gamal and Mohamed.
+    A linear layer turns each step's output into a row. z is repeated as by Keras's
+    RepeatVector(rows) in Gamal n.d..
     """
 
     hidden: Sequence[int]
@@ -104,7 +103,10 @@ class RecurrentDecoder(nn.Module):
 
 
 class AttentionDecoder(nn.Module):
-    """The mirror of AttentionEncoder: tokens from z, each a place, and from each its pixels."""
+    """One token per patch, made from z; they attend to each other, and each gives its pixels.
+
+    It mirrors AttentionEncoder.
+    """
 
     image_shape: tuple[int, int, int]
     patch: tuple[int, int]

@@ -1,4 +1,4 @@
-"""Encoders: images in, features out. Each is a small part that any autoencoder can take."""
+"""Encoders: images in, features out. Any encoder fits any autoencoder."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,20 @@ from jaxtyping import Array, Float
 
 from .layers import (
     CELLS,
-    POOLS,
     XAVIER,
     Conv,
     TransformerBlock,
     check_choice,
     patch_grid,
-    relu_halved,
+    relu_pool,
 )
 
 
 class DenseEncoder(nn.Module):
     """Fully connected layers with ReLU after each, Xavier weights and zero biases.
 
-    The encoder of Torres 2018, section 3.1, is hidden=(500, 100). last_relu says whether a ReLU
-    follows the last layer, too.
+    Torres 2018, section 3.1, has hidden=(500, 100). If last_relu is False, no ReLU follows the last
+    layer.
     """
 
     hidden: Sequence[int]
@@ -41,10 +40,10 @@ class DenseEncoder(nn.Module):
 class ConvEncoder(nn.Module):
     """Blocks of 3 x 3 convolution, ReLU and 2 x 2 pooling, then dense layers with ReLU.
 
-    Without dense layers the features are the last map, flattened (Sahu, model C; Gamal and
-    Mohamed, the fully convolutional way); with them it is the latter's mixed approach. Pooling is
-    by the "max" or the "average". batch_norm stands between convolution and ReLU (Ioffe 2015), and
-    dropout, the share of numbers that are dropped, after each block and dense layer.
+    Without dense layers, the features are the last map, flattened (Sahu n.d., model C; Gamal n.d.,
+    the fully convolutional way); with dense layers, this is Gamal's mixed approach. `pool` is "max"
+    or "average". Batch normalisation stands between convolution and ReLU (Ioffe 2015). `dropout` is
+    the share of numbers that are dropped after each block and each dense layer.
     """
 
     channels: Sequence[int]
@@ -55,14 +54,13 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
-        check_choice("pool", self.pool, POOLS)
         x = images
         for width in self.channels:
             # A bias before the normalisation would have no effect but noise for a gradient.
             x = Conv(width, use_bias=not self.batch_norm)(x)
             if self.batch_norm:
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-            x = relu_halved(x, self.pool)
+            x = relu_pool(x, self.pool)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = x.reshape(len(x), -1)
         for width in self.hidden:
@@ -72,9 +70,10 @@ class ConvEncoder(nn.Module):
 
 
 class RecurrentEncoder(nn.Module):
-    """An image read row by row; the features are what the last layer holds after the last row.
+    """Recurrent layers that read an image row by row (Gamal n.d., RNN + VAE).
 
-    cell is "gru" (Cho 2014) or "lstm" (Hochreiter 1997): Gamal and Mohamed, RNN + VAE.
+    The features are the output of the last layer after the last row. `cell` is "gru" (Cho 2014) or
+    "lstm" (Hochreiter 1997).
     """
 
     hidden: Sequence[int]
@@ -91,10 +90,10 @@ class RecurrentEncoder(nn.Module):
 
 
 class AttentionEncoder(nn.Module):
-    """Patches, or rows where a patch is as wide as the image, that attend to each other.
+    """Patches that attend to each other; a patch of one row of the image makes rows the tokens.
 
-    Each patch becomes a token with a learnt position (Dosovitskiy 2021); the features are all
-    tokens side by side, so a dense head can weigh each place.
+    Each patch becomes a token with a learnt position (Dosovitskiy 2021). The features are all
+    tokens, concatenated, so a dense head weighs each place on its own.
     """
 
     patch: tuple[int, int]

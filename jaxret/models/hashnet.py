@@ -1,4 +1,4 @@
-"""Deep residual hashing: a residual network whose last layer but one is the code (Jimenez 2017)."""
+"""Deep residual hashing: a residual network whose penultimate layer is the code (Jimenez 2017)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .layers import check_choice, noinline
 
-# Lasagne's HeNormal, by the gain of a ReLU for convolutions and of 1 for dense layers; not cut off.
+# Lasagne's HeNormal, not truncated; the gain of convolutions is that of a ReLU, of dense layers 1.
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 DENSE = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 # Channels of each residual group and the stride of its first convolution (Jimenez 2017, table 4.1).
@@ -26,7 +26,7 @@ def _as_printed(conv, norm, x):
     return norm(nn.relu(conv(x)))
 
 
-# name -> (what follows a convolution, what follows the sum of a block)
+# name -> (normalisation and ReLU after a convolution, activation after the sum of a block)
 ORDERS: dict[str, tuple[Callable, Callable]] = {
     "natural": (_natural, nn.relu),
     "paper": (_as_printed, lambda x: x),
@@ -38,29 +38,32 @@ def _convolution(x, kernel, *args, **kwargs):
 
 
 class Part(nn.Module):
-    """What the parts of a network share; numbers are kept in float32, whatever dtype computes."""
+    """The settings and layers that blocks and trunk share.
+
+    `dtype` is that of the computation; parameters are float32 in any case.
+    """
 
     bn_order: str = "natural"
     dtype: Any = jnp.float32
 
     def conv(self, features: int, stride: int = 1) -> nn.Conv:
-        """3 x 3 without a bias, padded so that it sees what a shortcut of the same stride takes."""
+        """Return a 3 x 3 convolution without a bias, whose output has the shortcut's size."""
         return nn.Conv(
             features, (3, 3), stride, padding=1, use_bias=False, kernel_init=HE, dtype=self.dtype,
             conv_general_dilated=_convolution,
         )  # fmt: skip
 
     def norm(self, train: bool) -> nn.BatchNorm:
-        """Batch normalisation with Lasagne's epsilon and running averages."""
+        """Return batch normalisation with Lasagne's epsilon and running averages."""
         return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-4, dtype=self.dtype)
 
 
 class Block(Part):
-    """Two convolutions, added to what came in (He 2016, figure 2).
+    """Two convolutions whose output is added to their input (He 2016, figure 2).
 
-    The shortcut has no parameters: every stride-th pixel, and channels of 0 on both sides (option
-    A). Its bn_order "natural" is conv-BN-ReLU-conv-BN-add-ReLU; "paper" is eq. 4.4 to the letter,
-    conv-ReLU-BN-conv-BN-add.
+    The shortcut has no parameters: it takes every stride-th pixel and adds channels of 0 on both
+    sides (option A). bn_order "natural" is conv-BN-ReLU-conv-BN-add-ReLU; "paper" is
+    conv-ReLU-BN-conv-BN-add, which is Jimenez 2017, eq. 4.4, to the letter.
     """
 
     features: int = 16
@@ -77,7 +80,7 @@ class Block(Part):
 
 
 class Trunk(Part):
-    """A convolution and six groups of residual blocks: the map that each of the seven gives."""
+    """A convolution and six groups of residual blocks; returns the output of each of the seven."""
 
     depth: int = 1
 
@@ -97,11 +100,11 @@ class Trunk(Part):
 
 
 class HashNet(nn.Module):
-    """DRHN-n: trunk, mean over the pixels, a layer of one unit per bit, a classifier on the code.
+    """DRHN-n: a trunk, the mean over pixels, a hash layer of one unit per bit, a linear classifier.
 
-    depth is n, the blocks of a group. The hash layer's units are returned before the sigmoid that
-    belongs to them: a bit is 1 where its unit is at least 0. What the classifier sees of them
-    enters as a callable, the sigmoid or a relaxation. x is normalised as the hasher does it.
+    `depth` is n, the number of blocks in a group. The hash layer returns its units before their
+    sigmoid: a bit is 1 where its unit is at least 0. A callable, the sigmoid or a relaxation, turns
+    them into the classifier's input. Images are normalised by the caller.
     """
 
     depth: int
@@ -123,16 +126,16 @@ class HashNet(nn.Module):
         self.classifier = nn.Dense(self.num_classes, kernel_init=DENSE)
 
     def maps(self, x: Float[Array, "n h w c"]) -> list[Float[Array, "n _ _ _"]]:
-        """What the first convolution and each group make of images, for pictures."""
+        """Return the output of the first convolution and of each group, for pictures."""
         return self.trunk(x)
 
     def encode(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n b"]:
-        """The hash layer's units."""
+        """Return the hash layer's units."""
         last = self.trunk(x, train)[-1].astype(jnp.float32)
         return self.hash(jnp.mean(last, axis=(1, 2)))
 
     def classify(self, code: Float[Array, "n b"]) -> Float[Array, "n k"]:
-        """Logits of the classes."""
+        """Return the logits of the classes."""
         return self.classifier(code)
 
     def __call__(
@@ -141,6 +144,6 @@ class HashNet(nn.Module):
         relax: Callable[[Float[Array, "n b"]], Float[Array, "n b"]],
         train: bool = False,
     ) -> tuple[Float[Array, "n b"], Float[Array, "n k"]]:
-        """The hash layer's units, and the classes' logits of what relax makes of them."""
+        """Return the hash layer's units, and the classes' logits of relax(units)."""
         z = self.encode(x, train)
         return z, self.classify(relax(z))
