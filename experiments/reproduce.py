@@ -1,21 +1,23 @@
-"""Regenerate a paper's table: what was published beside what its settings give here, and ours.
+"""Regenerate a paper's table: what was published, what its settings give here, and ours.
 
     python experiments/reproduce.py --list
     python experiments/reproduce.py --table=torres2018:4.2 --workdir=runs/tables/4.2
 
-Leaves table.json, table.md and plots/table.png in the work folder; several tables each have a
-folder in it. What was stopped goes on, row by row.
+The work folder gets table.json, table.md and plots/table.png. Several tables, or all of a paper,
+get a folder each in it. A stopped command continues where it was, row by row.
 """
 
 import dataclasses
+import difflib
 import importlib
-import itertools
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import harness
-from harness import flag
+from harness import Config, flag
 from table import COLUMNS, Table, chart, markdown, run_tables
 
 PAPERS = ("torres2018", "sahu", "gamal", "jimenez2017")  # folders with a tables.py
@@ -25,56 +27,85 @@ PAPERS = ("torres2018", "sahu", "gamal", "jimenez2017")  # folders with a tables
 class ReproduceConfig:
     """Flags."""
 
-    table: str = flag("", "paper:table, such as torres2018:4.2, several between commas, or a paper "
-                      "alone for all of its tables; --list names them")  # fmt: skip
-    list: bool = flag(False, "name every table and stop; with --table, those and their rows")
-    rows: str = flag("", "run only the rows whose names match this regular expression")
-    column: str = flag("", "run only this column of each row; none: both",
-                       ("", *COLUMNS))  # fmt: skip
-    gather: bool = flag(False, "run nothing: write the tables of the runs that are kept")
-    workdir: str = flag("", "where table.json and table.md go; required")
-    dataset: str = flag("", "the data set; none: the one that each table was published of")
-    protocol: str = flag("", "test, validation (for making choices) or another that --protocol of "
-                         "the scripts names; none: what each table was published of")  # fmt: skip
-    data_dir: str = flag("", "where the raw files of the data sets lie [JAXRET_DATA_DIR]")
-    seeds: int = flag(3, "runs of each row")
-    together: int = flag(0, "runs that train side by side in one vmapped program, at most; 0: one "
-                         "on a CPU, where more gain nothing, else 8")  # fmt: skip
-    epochs: int = flag(0, "passes over the training images; 0: as published")
+    table: str = flag(
+        "", "Run these tables: paper:table, such as torres2018:4.2, several between commas, or a "
+        "paper alone for all of its tables. --list names them all.",
+    )  # fmt: skip
+    list: bool = flag(False, "Name every table and stop; with --table, name its rows too.")
+    rows: str = flag("", "Run only the rows whose names match this regular expression.")
+    column: str = flag("", "Run only this column of each row; the default is both.", ("", *COLUMNS))
+    gather: bool = flag(False, "Run nothing: write the tables from the runs that are kept.")
+    workdir: str = flag("", "Write the tables and keep the runs in this folder (required).")
+    dataset: str = flag(
+        "", "Use this data set; the default is the one that each table was published of.",
+        topic="data",
+    )  # fmt: skip
+    protocol: str = flag(
+        "", "Use this protocol: test, validation (to make choices), or another that --protocol of "
+        "the scripts names; the default is the one that each table was published of.", topic="data",
+    )  # fmt: skip
+    data_dir: str = flag(
+        "", "Look for the raw files of the data sets in this folder; the default is the "
+        "environment variable JAXRET_DATA_DIR.", topic="data",
+    )  # fmt: skip
+    seeds: int = flag(3, "Run each row with this many seeds.")
+    vmap_runs: int = flag(
+        0, "Train at most this many runs in one vmapped program; 0 means 1 on a CPU, where more "
+        "gain nothing, and 8 elsewhere.", topic="training",
+    )  # fmt: skip
+    epochs: int = flag(
+        0, "Pass this many times over the training images; 0 means as each row says.",
+        topic="training",
+    )  # fmt: skip
+
+    RENAMED: ClassVar[dict[str, str]] = {"together": "vmap_runs"}
 
     def check(self) -> None:
-        """See harness.Config."""
-        if self.list and not self.table:
-            return
-        self.chosen()
-        if not self.workdir and not self.list:
-            raise ValueError("--workdir is required: a folder for the table")
-        harness.at_least(self, "seeds", 1)
-        harness.at_least(self, "together", 0)
-        harness.at_least(self, "epochs", 0)
+        """Raise ValueError, with the flag, the rule and the value, if a flag breaks a rule."""
         try:
             matching = re.compile(self.rows)
         except re.error as error:
             raise ValueError(
                 f"--rows must be a regular expression, got {self.rows!r}: {error}"
-            ) from error
-        if not any(matching.search(row.name) for t in self.chosen().values() for row in t.rows):
+            ) from None
+        chosen = self.chosen() if self.table or not self.list else tables()
+        if not self.workdir and not self.list:
+            raise ValueError("--workdir is required: a folder for the table")
+        harness.at_least(self, "seeds", 1)
+        harness.at_least(self, "vmap_runs", 0)
+        harness.at_least(self, "epochs", 0)
+        if not any(matching.search(row.name) for table in chosen.values() for row in table.rows):
             raise ValueError(f"--rows matches no row of {self.table}, got {self.rows!r}")
 
     def chosen(self) -> dict[str, Table]:
-        """The tables asked for, by name."""
-        every, chosen = tables(), {}
-        for asked in self.table.split(","):
-            found = {n: t for n, t in every.items() if asked in (n, n.split(":")[0])}
+        """Return the tables that --table names."""
+        known, chosen = tables(), {}
+        for name in self.table.split(","):
+            found = {n: t for n, t in known.items() if name in (n, n.split(":")[0])}
             if not found:
-                known = ", ".join(every)
-                raise ValueError(f"--table must be one of {known}, got {asked!r}")
+                raise ValueError(f"--table: {_unknown(name, known)}; --list names all")
             chosen |= found
         return chosen
 
+    def names_one(self) -> bool:
+        """Return whether --table is one table and not a list or a paper."""
+        return "," not in self.table and ":" in self.table
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """Return a message about a table that does not exist, with the names that come closest."""
+    if not name:
+        return "name a table, such as torres2018:4.2"
+    by_short_name = {n.split(":")[1]: n for n in known}
+    close = difflib.get_close_matches(name, [*PAPERS, *known], n=3, cutoff=0.6)
+    close += [by_short_name[n] for n in difflib.get_close_matches(name, by_short_name, n=3)]
+    close = list(dict.fromkeys(close))[:3]
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"no table is named {name!r}{hint}"
+
 
 def tables() -> dict[str, Table]:
-    """Every table by its name, paper:table."""
+    """Return every table by its name, paper:table."""
     return {
         f"{paper}:{name}": table
         for paper in PAPERS
@@ -85,45 +116,47 @@ def tables() -> dict[str, Table]:
 def main(config: ReproduceConfig) -> None:
     """List, or run tables."""
     if config.list:
-        named = config.chosen() if config.table else tables()
-        width = max(map(len, named))
-        for name, table in named.items():
-            print(f"{name:{width}}  {table.title}, {len(table.rows)} rows")
-            rows = [row.name for row in table.rows if re.search(config.rows, row.name)]
-            print("".join(f"    {row}\n" for row in rows if config.table), end="")
+        _list(config)
         return
     import jax
 
-    names = ("workdir", "data_dir")
-    shared = {name: getattr(config, name) for name in names}
-    over = {"epochs": config.epochs} if config.epochs else {}
-    together = config.together or (1 if jax.default_backend() == "cpu" else 8)
-
-    def base(table: Table) -> harness.Config:
-        name = {n: getattr(config, n) or getattr(table, n) for n in ("dataset", "protocol")}
-        return importlib.import_module(table.script).CONFIG(**shared, **name)
+    def base(table: Table) -> Config:
+        of_images = {n: getattr(config, n) or getattr(table, n) for n in ("dataset", "protocol")}
+        places = {name: getattr(config, name) for name in ("workdir", "data_dir")}
+        return importlib.import_module(table.script).CONFIG(**of_images, **places)
 
     chosen = config.chosen()
-    matching = (lambda name: False) if config.gather else re.compile(config.rows).search
-    of_images: dict[tuple[str, str], dict[str, Table]] = {}
-    for name, table in chosen.items():
-        images = base(table).dataset, base(table).protocol
-        of_images.setdefault(images, {})[name] = table
-    columns = (config.column,) if config.column else COLUMNS
-    results = (
-        run_tables(some, base, config.seeds, together, matching, columns, over)
-        for some in of_images.values()
+    names = ("dataset", "protocol", "epochs")
+    results = run_tables(
+        chosen,
+        base,
+        config.seeds,
+        config.vmap_runs or (1 if jax.default_backend() == "cpu" else 8),
+        (lambda name: False) if config.gather else re.compile(config.rows).search,
+        (config.column,) if config.column else COLUMNS,
+        {name: getattr(config, name) for name in names if getattr(config, name)},
     )
-    for name, result in itertools.chain.from_iterable(results):
+    for name, result in results:
         folder = Path(config.workdir)
-        if len(chosen) > 1:
+        if not config.names_one():
             folder = folder / name.split(":")[1]
-        folder.mkdir(parents=True, exist_ok=True)
         harness.write_whole(folder / "table.json", json.dumps(result, indent=1) + "\n")
         harness.write_whole(folder / "table.md", markdown(result))
         if chosen[name].axis:
             harness.save_figure(folder / "plots" / "table.png", chart(chosen[name], result))
         print(markdown(result))
+
+
+def _list(config: ReproduceConfig) -> None:
+    """Print every table; with --table, those and the rows that match."""
+    named = config.chosen() if config.table else tables()
+    width = max(map(len, named))
+    for name, table in named.items():
+        print(f"{name:{width}}  {table.title}, {len(table.rows)} rows")
+        if config.table:
+            for row in table.rows:
+                if re.search(config.rows, row.name):
+                    print(f"    {row.name}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@
     python experiments/results.py --write experiments/torres2018/RESULTS.md
 
 In the text a table stands between <!-- results/4.2/table.json --> (the file, from the text's
-folder) and <!-- end -->. Exit code 1 where text and files differ.
+folder) and <!-- end -->. With the names of rows, as in
+<!-- results/baselines/table.json: raw pixels; ITQ, 10 bits -->, it is one line of their scores.
+Exit code 1 if text and files differ.
 """
 
 import argparse
@@ -14,17 +16,22 @@ import sys
 from pathlib import Path
 
 import harness
-from table import markdown
+from table import markdown, summary_line
 
-BLOCK = re.compile(r"(<!-- (\S+table\.json) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (\S+table\.json)(?:: ([^\n]+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def renewed(path: Path) -> str:
-    """The text with every table as its file has it."""
+    """Return a text with every table as its file has it.
+
+    Raises ValueError for a row that a table does not have, OSError for a file that is not there.
+    """
 
     def block(found: re.Match) -> str:
         table = json.loads((path.parent / found[2]).read_text())
-        return f"{found[1]}{markdown(table)}{found[4]}"
+        rows = found[3] and found[3].split("; ")
+        content = summary_line(table, rows) if rows else markdown(table)
+        return f"{found[1]}{content}{found[5]}"
 
     return BLOCK.sub(block, path.read_text())
 
@@ -32,7 +39,7 @@ def renewed(path: Path) -> str:
 def main() -> None:
     """Check, or write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="bring the text up to date")
+    parser.add_argument("--write", action="store_true", help="Bring the text up to date.")
     parser.add_argument("texts", type=Path, nargs="+", metavar="RESULTS.md")
     options = parser.parse_args()
     for path in options.texts:

@@ -21,8 +21,8 @@ SMALL = FALLING | {"latent_dim": 32}  # one size of code for all
 
 
 def _zoo(fc: float, up: float, transposed: float, dense_up: float) -> tuple[Row, ...]:
-    """The five families, then those announced on the slides."""
-    code, normed = "code of 32, falling rate", "batch norm, falling rate"
+    """Return the five families, then those announced on the slides."""
+    code, normed = "code of {latent_dim}, falling rate", "batch norm, falling rate"
     return (
         Row("fully connected", fc, PLAIN | {"hidden": "512", "latent_dim": 128},
             PLAIN | SMALL | SLOWER | {"hidden": "1000,500", "epochs": 40}, code,
@@ -36,10 +36,10 @@ def _zoo(fc: float, up: float, transposed: float, dense_up: float) -> tuple[Row,
             series="conv + transposed conv"),
         Row("conv + FC + upsampling", dense_up,
             WIDE | {"model": "conv_dense_up", "latent_dim": 128},
-            WIDE | NORMED | SMALL | {"model": "conv_dense_up"}, f"{code}, batch norm",
+            WIDE | NORMED | SMALL | {"model": "conv_dense_up"}, code + ", batch norm",
             series="conv + FC + upsampling"),
         Row("conv + FC + transposed conv", None, None,
-            WIDE | NORMED | SMALL | {"model": "conv_dense_transposed"}, f"{code}, batch norm",
+            WIDE | NORMED | SMALL | {"model": "conv_dense_transposed"}, code + ", batch norm",
             series="conv + FC + transposed conv"),
         Row("GRU over rows", None, None, PLAIN | SMALL | {"model": "gru", "epochs": 10}, code,
             series="GRU over rows"),
@@ -58,7 +58,7 @@ def _table(dataset: str, rows: tuple[Row, ...]) -> Table:
         script="train_autoencoder",
         metric="mse/train",
         lower=True,
-        beside=("mse/test", *SEARCH),
+        extra_metrics=("mse/test", *SEARCH),
     )
 
 
@@ -77,7 +77,7 @@ TABLES = {
             Row("784-512-2", 37.3252, VAE, VAE | FALLING | {"hidden": "1000,500"},
                 "1000-500-2, falling rate", series="dense"),
             Row("784-512-2, longer", 37.3252, None, VAE | LONGER,
-                "the published network, 100 epochs, falling rate", series="dense"),
+                "the published network, {epochs} epochs, falling rate", series="dense"),
             Row("GRU", 67.4471, GRU, GRU | FALLING, "falling rate", series="GRU"),
             Row("attention between patches", None, None, ATTENTION, "falling rate",
                 series="attention"),
@@ -86,6 +86,6 @@ TABLES = {
         script="train_autoencoder",
         metric="mse784_plus_kl",
         lower=True,
-        beside=("mse784_plus_kl/train", *ERRORS, *SEARCH),
+        extra_metrics=("mse784_plus_kl/train", *ERRORS, *SEARCH),
     ),
 }  # fmt: skip
