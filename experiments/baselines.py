@@ -34,7 +34,7 @@ def of_codes(size: int, distance: str, images: Any) -> list[Baseline]:
     from jaxret import hashers
 
     components = min(len(images), math.prod(images.shape[1:]))
-    own = Baseline("pca", f"PCA, {min(size, components)}", None)
+    own = Baseline("pca", f"PCA, {min(size, components)} numbers", None)
     if distance != "hamming":
         own = own._replace(hasher=hashers.pca_hasher(min(size, components)))
     elif size <= components:

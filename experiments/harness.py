@@ -18,6 +18,7 @@ from options import (
     Config,
     asks_for_help,
     at_least,
+    check_settings,
     flag,
     help_text,
     parse,
@@ -34,6 +35,7 @@ __all__ = [
     "Progress",
     "Workdir",
     "at_least",
+    "check_settings",
     "environment",
     "flag",
     "load_data",
@@ -184,14 +186,30 @@ def _commit() -> str | None:
 
 
 def load_data(config: Config) -> tuple[Any, int]:
-    """Return the protocol's images, and how many query images are in the gallery by content."""
+    """Return the protocol's images, and how many query images are in the gallery by content.
+
+    Raises ValueError for what would fail only after training: too few images for a batch, or more
+    queries in the gallery than the protocol or --allowed_overlap say.
+    """
     from jaxret import data, train
 
     protocol = data.load_protocol(
-        config.protocol, config.dataset, config.data_dir or None, config.image_size
+        config.protocol,
+        config.dataset,
+        config.data_dir or None,
+        config.image_size,
+        labels=config.labels or None,
     )
-    train.steps_per_epoch(len(protocol.train.images), config.batch_size)  # refuse before writing
-    return protocol, data.shared_images(protocol.gallery, protocol.query)
+    train.steps_per_epoch(len(protocol.train.images), config.batch_size)
+    overlap = data.shared_images(protocol.gallery, protocol.query)
+    allowed = max(protocol.known_overlap, config.allowed_overlap)
+    if overlap > allowed:
+        raise ValueError(
+            f"{protocol.name}: {overlap} of {len(protocol.query.images)} query images are also in "
+            "the gallery, where each finds itself; remove the copies, or accept them with "
+            f"--allowed_overlap={overlap}"
+        )
+    return protocol._replace(known_overlap=allowed), overlap
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from absl import flags
@@ -58,6 +58,10 @@ class Config:
     image_size: int = flag(
         32, "Resize the images of a folder to this many pixels a side.", topic="data"
     )
+    allowed_overlap: int = flag(
+        0, "Accept up to this many query images of a folder that are also in the gallery.",
+        topic="data",
+    )  # fmt: skip
     epochs: int = flag(75, "Pass this many times over the training images.", topic="training")
     batch_size: int = flag(100, "Use this many images per step.", topic="training")
     learning_rate: float = flag(1e-3, "Use this learning rate of the optimizer.", topic="training")
@@ -83,7 +87,7 @@ class Config:
     # Flags that are not part of what a run computes: a resumed run may differ in them.
     ELSEWHERE: ClassVar[tuple[str, ...]] = ("workdir", "data_dir", "resume", "baselines")
     # Flags that are newer than kept results, with the value at which those are still right.
-    ADDED: ClassVar[dict[str, Any]] = {"labels": "", "init_from": ""}
+    ADDED: ClassVar[dict[str, Any]] = {"labels": "", "init_from": "", "allowed_overlap": 0}
     # Former names, which flagfiles may hold.
     RENAMED: ClassVar[dict[str, str]] = {}
 
@@ -93,7 +97,8 @@ class Config:
             raise ValueError("--workdir is required: a folder for this run's results")
         for name in ("epochs", "batch_size", "image_size"):
             at_least(self, name, 1)
-        at_least(self, "seed", 0)
+        for name in ("seed", "allowed_overlap"):
+            at_least(self, name, 0)
         if self.seed >= 2**32:
             raise ValueError(f"--seed must be below 2^32 = 4294967296, got {self.seed}")
         if not 0 < self.learning_rate < float("inf"):
@@ -134,6 +139,14 @@ def positive_integers(name: str, text: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise ValueError(f"--{name} must be positive whole numbers such as 500,100, got {text!r}")
     return tuple(map(int, parts))
+
+
+def check_settings(check: Callable[[], object]) -> None:
+    """Run the check of a hasher's settings; its ValueErrors name flags, as the two share names."""
+    try:
+        check()
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error
 
 
 def parse(config_class: type, arguments: Sequence[str]) -> Any:

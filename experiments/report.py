@@ -1,124 +1,213 @@
-"""What a trained hasher leaves behind: scores, pictures, metrics.json and a few lines to read."""
+"""What a run leaves behind: scores, a kept encoder, metrics.json, a summary to read, pictures."""
 
 import dataclasses
-import statistics
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
 
+import baselines
+import drawing
 import harness
-import numpy as np
+
+BATCH = 1000  # images that are measured at once
+MEASURED = 10_000  # training images that stand for all where a classifier is judged
+WORDS = {"hamming": "bits, by Hamming distance", "euclidean": "numbers, by Euclidean distance"}
 
 
-class Trained(NamedTuple):
-    """A hasher after training, with the images it is judged on."""
+def retrieval(
+    config: harness.Config, hasher: Any, params: Any, protocol: Any, overlap: int
+) -> dict[str, float]:
+    """Return the scores of searching the whole gallery; none where images have no labels."""
+    from jaxret.data.sets import has_labels
+    from jaxret.evaluate import evaluate
 
-    protocol: Any  # data.Protocol
-    overlap: int  # query images that stand in the gallery
-    encode: Callable  # jitted (params, images) -> f32[n b]
-    params: Any
-    distance: str  # one of evaluate.DISTANCES
+    if not (has_labels(protocol.gallery) and has_labels(protocol.query)):
+        return {}
+    return evaluate(
+        hasher.encode,
+        params,
+        protocol,
+        distance=hasher.distance,
+        ks=_ks(config),
+        overlap=overlap,
+    )
 
 
-def training_record(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """metrics.json's "train": images_per_second is the median over epochs, seconds their sum."""
-    last = history[-1]
+def _ks(config: harness.Config) -> tuple[int, ...]:
+    return tuple(sorted({1, 10, config.eval_k, 1000}))
+
+
+def measured(hasher: Any, params: Any, images: Any, seed: int) -> dict[str, float]:
+    """Return the means over images of what a hasher measures of each, {} if it measures nothing.
+
+    Args:
+        hasher: a Hasher.
+        params: what it learned.
+        images: an ImageSet.
+        seed: of the noise of what is drawn, such as one sample of each posterior.
+    """
+    import jax
+    import numpy as np
+
+    if hasher.measure is None:
+        return {}
+    of_batch = jax.jit(hasher.measure)
+    n = len(images.images)
+    size, parts = min(BATCH, n), []
+    for start in range(0, n, size):
+        rows = np.minimum(np.arange(start, start + size), n - 1)  # each batch of one size
+        key = jax.random.fold_in(jax.random.key(seed), start)
+        values = of_batch(params, key, images.images[rows], images.labels[rows])
+        parts.append({name: np.asarray(value)[: n - start] for name, value in values.items()})
     return {
-        "epochs": last["epoch"],
-        "steps": last["steps"],
-        "seconds": last["seconds"],
-        "images_per_second": statistics.median(line["images_per_second"] for line in history),
+        name: float(np.mean(np.concatenate([part[name] for part in parts]), dtype=np.float64))
+        for name in parts[0]
     }
 
 
-def score(trained: Trained, eval_k: int) -> dict[str, float]:
-    """Named numbers of the whole gallery's search."""
-    from jaxret.evaluate import evaluate
+def sample(images: Any, count: int = MEASURED) -> Any:
+    """Return a fixed random sample of an ImageSet, all of it if it is not larger."""
+    from jaxret import data
+    from jaxret.data.sets import take
 
-    return evaluate(
-        trained.encode,
-        trained.params,
-        trained.protocol,
-        distance=trained.distance,
-        ks=(1, eval_k, 1000),
-        overlap=trained.overlap,
-    )
-
-
-def draw(workdir: harness.Workdir, trained: Trained, history: list[dict[str, Any]]) -> None:
-    """The pictures that suit any hasher: losses, retrieval, a 2-D latent, bits' balance."""
-    import jax
-
-    from jaxret import viz
-    from jaxret.evaluate import nearest
-
-    protocol = trained.protocol
-    if history:
-        logged = set.intersection(*map(set, history))  # a run resumed with --watch has more
-        terms = [n for n in history[0] if n in logged and n not in harness.LOG_BOOKKEEPING]
-        workdir.plot(
-            "losses",
-            viz.loss_curves(
-                [line["epoch"] for line in history],
-                {name: [line[name] for line in history] for name in terms},
-            ),
-        )
-
-    first_of_class = np.unique(protocol.query.labels, return_index=True)[1][:10]
-    shown = jax.numpy.asarray(protocol.query.images[first_of_class])
-    query = trained.encode(trained.params, shown)
-    gallery = _encode(trained, protocol.gallery.images)
-    found = nearest(query, gallery, 10, trained.distance)
-    if trained.distance == "hamming":
-        workdir.plot("bits", viz.bit_balance(np.asarray(gallery)))
-    rows = np.asarray(found.indices)
-    workdir.plot(
-        "retrieval",
-        viz.retrieval_grid(
-            protocol.query.images[first_of_class],
-            protocol.gallery.images[rows],
-            protocol.gallery.labels[rows] == protocol.query.labels[first_of_class][:, None],
-            np.asarray(found.distances),
-        ),
-    )
-    if gallery.shape[1] == 2:
-        few = slice(10_000)
-        workdir.plot(
-            "latents",
-            viz.latent_scatter(
-                np.asarray(gallery[few]), protocol.gallery.labels[few], protocol.gallery.class_names
-            ),
-        )
-
-
-def _encode(trained: Trained, images: np.ndarray) -> Any:
-    from jaxret.evaluate import encode_in_batches
-
-    return encode_in_batches(trained.encode, trained.params, images)
+    return take(images, data.sample_rows(len(images.images), count))
 
 
 def finish(
     workdir: harness.Workdir,
     config: harness.Config,
-    trained: Trained,
-    metrics: dict[str, float],
+    script: ModuleType,
+    hasher: Any,
+    params: Any,
+    protocol: Any,
+    overlap: int,
+    history: list[dict[str, Any]],
     record: dict[str, Any],
 ) -> None:
-    """Write metrics.json, last of all: where it stands, the run is whole. Say the main numbers."""
+    """Score a fitted hasher and write all that a run leaves; say the main numbers.
+
+    The encoder comes first and the pictures last: a run whose pictures fail is whole.
+
+    Args:
+        workdir: the run's folder.
+        config: its flags.
+        script: the module that it is a run of; see training.
+        hasher: what was fitted.
+        params: what it learned.
+        protocol: a data.Protocol.
+        overlap: query images that stand in the gallery.
+        history: the log's lines; none for what does not train.
+        record: "train" of metrics.json, but for the bound on the likelihood.
+    """
     from jaxret.evaluate import describe
 
+    left = ["metrics.json", "log.jsonl", "checkpoints/"] if history else ["metrics.json"]
+    if _keep_encoder(workdir, config, hasher, params, protocol):
+        left.append("encoder/")
+    metrics = script.score(config, hasher, params, protocol, overlap)
+    size = int(hasher.encode(params, protocol.query.images[:1]).shape[1])
+    beside = {}
+    if config.baselines and metrics.get("map@1/retrieved") is not None:
+        beside = baselines.scores(size, hasher.distance, protocol, overlap, _ks(config))
     workdir.write_json(
         "metrics.json",
         {
             "schema": 1,
             "dataset": config.dataset,
-            "protocol": describe(trained.protocol, trained.overlap),
+            "protocol": describe(protocol, overlap),
             "config": dataclasses.asdict(config),
             "metrics": metrics,
-            "train": record,
+            "baselines": beside,
+            "train": record | _bound(config, script, hasher, params, protocol),
             "environment": harness.environment(),
         },
     )
-    width = max(len(name) for name in metrics)
-    for name, value in metrics.items():
-        print(f"{name:{width}}  {value:.5g}")
-    print(f"written to {workdir.path}: metrics.json, plots/*.png, checkpoints/, args.flags")
+    print(summary(metrics, beside, protocol, size, hasher.distance, script.ADVICE))
+    title = f"{protocol.name}, {workdir.path.name}"
+    pictures = drawing.common(hasher, params, protocol, history, title)
+    if hasattr(script, "pictures"):
+        pictures = {**pictures, **script.pictures(config, hasher, params, protocol, title)}
+    drawing.save(workdir, pictures)
+    print(f"written to {workdir.path}: {', '.join(left)}, plots/*.png, args.flags")
+
+
+def _keep_encoder(workdir, config, hasher, params, protocol) -> bool:
+    """Write encoder/, if the hasher can be made again from a name and settings."""
+    import jaxret
+
+    if hasher.spec is None:
+        print("no encoder/ is kept: only the models of jaxret can be loaded by name")
+        return False
+    jaxret.save_encoder(
+        workdir.path / "encoder",
+        hasher,
+        params,
+        image_size=protocol.train.images.shape[1:],
+        class_names=protocol.train.class_names,
+        origin={"dataset": config.dataset, "protocol": protocol.name, "seed": config.seed}
+        | {"commit": harness.environment()["commit"]},
+    )
+    return True
+
+
+def _bound(config, script, hasher, params, protocol) -> dict[str, float]:
+    """The evidence lower bound of the training images, if the model has a likelihood.
+
+    Of the trained model and the images as they are: what training adds up is of the weights on the
+    way, and with augmentation or relaxed bits it bounds nothing.
+    """
+    if hasher.generate is None or not getattr(script, "bounds", lambda config: True)(config):
+        return {}
+    means = measured(hasher, params, protocol.train, config.seed)
+    return {"elbo_nats": -(means["nll_nats"] + means["kl_nats"])}
+
+
+def summary(
+    metrics: Mapping[str, float],
+    beside: Mapping[str, Mapping[str, Any]],
+    protocol: Any,
+    size: int,
+    distance: str,
+    advice: str,
+) -> str:
+    """Return the lines that a run says: headline scores beside the baselines', then other numbers.
+
+    Args:
+        metrics: the run's, by name.
+        beside: see baselines.scores.
+        protocol: a data.Protocol.
+        size: numbers per code.
+        distance: how codes are compared.
+        advice: what to try if a baseline retrieves better.
+    """
+    queries, gallery = len(protocol.query.images), len(protocol.gallery.images)
+    kind = WORDS.get(distance, f"numbers, by {distance} distance")
+    lines = [f"{protocol.name}: {queries:,} queries, {gallery:,} gallery images; {size} {kind}"]
+    columns = {"this run": metrics} | {b["name"]: b["metrics"] for b in beside.values()}
+    rows = [(key, words) for key, words in baselines.HEADLINES.items() if key in metrics]
+    if rows:
+        width = max(len(words) for _, words in rows)
+        lines.append("  ".join([" " * width, *columns]))
+        for key, words in rows:
+            cells = (
+                f"{values[key]:.4f}".rjust(len(name)) if key in values else " " * len(name)
+                for name, values in columns.items()
+            )
+            lines.append("  ".join([words.ljust(width), *cells]))
+    else:
+        lines.append("no labels, so nothing says which results are right: no retrieval scores")
+    fewer = {b["queries"] for b in beside.values()} - {queries}
+    if fewer:
+        lines.append(f"baselines: on {min(fewer):,} of the queries, drawn at random")
+    better = baselines.better(metrics, beside)
+    if better:
+        named = "; ".join(f"{name} ({', '.join(scores)})" for name, scores in better.items())
+        lines.append(f"a baseline retrieves better: {named}; {advice}")
+    own = {n: v for n, v in metrics.items() if not n.startswith(("map@", "precision@", "empty@"))}
+    if own:
+        lines.append(", ".join(f"{name} {value:.5g}" for name, value in own.items()))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(__doc__)

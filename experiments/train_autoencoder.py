@@ -3,31 +3,34 @@
     python experiments/train_autoencoder.py --model=conv_dense_up --latent_dim=32 --workdir=runs/c32
 
 The models are those of jaxret.models.MODELS, or your own: --model=mine.py:small calls the function
-small of the file mine.py as those are called, with the images' shape and the head's size, for a
-jaxret.models.Autoencoder. Beside the retrieval scores metrics.json has the
+small of the file mine.py with an image's shape and the size of the head, as those of MODELS are
+called, for a jaxret.models.Autoencoder. Beside the retrieval scores metrics.json has the
 reconstruction errors of training and query images, means over pixels: mse/train, mse/test,
-bce/train, bce/test; of a variational one also mse784_plus_kl, by one sample of each posterior:
-784 times the squared error per pixel, whatever the image's size, and the divergence in nats.
+bce/train, bce/test; of a variational autoencoder also mse784_plus_kl, by one sample of each
+posterior: 784 times the squared error per pixel, whatever the image's size, and the KL divergence
+in nats.
 """
 
 import dataclasses
 import functools
-import json
+import os
 import runpy
+import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
+import drawing
 import harness
 import report
-import table
+import training
 from harness import flag
 
 MODELS = (
     "dense", "conv_up", "conv_transposed", "conv_dense_up", "conv_dense_transposed", "gru", "lstm",
     "attention",
 )  # fmt: skip
-VIEWS = ("shift", "degrees", "zoom")
+ADVICE = "try more --epochs, --batch_norm for convolutions, or more --latent_dim"
+VERSION = 2  # grows when the same flags compute something else
+LISTS = ("hidden", "channels", "patch")  # flags such as 16,8,8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,39 +38,83 @@ class AutoencoderConfig(harness.Config):
     """Flags."""
 
     model: str = flag(
-        "dense", f"encoder and decoder: {', '.join(MODELS)}, or FILE.py:FUNCTION for your own"
+        "dense", f"Choose encoder and decoder: {', '.join(MODELS)}, or FILE.py:FUNCTION for your "
+        "own.", topic="model",
     )  # fmt: skip
-    variational: bool = flag(False, "a latent that is drawn, and its divergence from a prior")
+    variational: bool = flag(
+        False, "Make the code a latent variable, with a KL divergence from a prior.", topic="model"
+    )
     latent: str = flag(
-        "gaussian", "the variational latent", ("gaussian", "clipped", "bernoulli")
-    )  # fmt: skip
+        "gaussian", "Choose the variational latent.", ("gaussian", "clipped", "bernoulli"), "model"
+    )
     bit_gradient: str = flag(
-        "straight_through", "bernoulli: that of a bit's expectation, or of a relaxed sample",
-        ("straight_through", "concrete"),
+        "straight_through", "Train Bernoulli bits by the gradient of their expectation "
+        "(straight_through) or of a relaxed sample (concrete).", ("straight_through", "concrete"),
+        "training",
     )  # fmt: skip
     latent_dim: int = flag(
-        32, "numbers per code, from a linear layer; 0: no such layer, the code is what the encoder "
-        "gives (its last layer or map), which conv_up and conv_transposed need",
+        32, "Give codes this many numbers, from a linear layer; 0 takes the encoder's last layer "
+        "or map as it is, which conv_up and conv_transposed need.", topic="model",
     )  # fmt: skip
-    hidden: str = flag("", "widths of dense or recurrent layers; none: the model's own")
-    channels: str = flag("16,8,8", "conv: of each block of the encoder; the decoder mirrors them")
-    pool: str = flag("max", "conv: how a block is pooled", ("max", "average"))
-    batch_norm: bool = flag(False, "conv: normalise by batch statistics")
-    dropout: float = flag(0.0, "conv: share of the encoder's numbers that are dropped in training")
-    patch: str = flag("4,4", "attention: height and width of a patch; 1,28 for MNIST's rows")
-    width: int = flag(32, "attention: numbers per patch")
-    depth: int = flag(2, "attention: blocks on either side")
-    loss: str = flag("bce", "of a pixel: cross-entropy or squared error", ("bce", "mse"))
-    optimizer: str = flag("adam", "adadelta has a learning rate of 1", ("adam", "adadelta"))
-    learning_rate_end: float = flag(0.0, "what it goes to, geometrically; 0: it stays")
-    beta: float = flag(1.0, "variational: weight of the KL divergence")
-    shift: float = flag(0.0, "the encoder is trained on images moved by up to so many pixels,")
-    degrees: float = flag(0.0, "turned by up to so many degrees,")
-    zoom: float = flag(0.0, "and scaled by up to 1 + so much; the decoder rebuilds them unchanged")
-    eval_k: int = flag(2, "K of map@K/retrieved and precision@K")
+    hidden: str = flag(
+        "", "Give dense or recurrent models layers of these widths; the default is the model's "
+        "own.", topic="model",
+    )  # fmt: skip
+    channels: str = flag(
+        "16,8,8", "Give the blocks of a convolutional encoder these channels, which the decoder "
+        "mirrors.", topic="model",
+    )  # fmt: skip
+    pool: str = flag(
+        "max", "Pool each convolutional block in this way.", ("max", "average"), "model"
+    )
+    batch_norm: bool = flag(
+        False, "Normalise convolutional blocks by batch statistics.", topic="model"
+    )
+    dropout: float = flag(
+        0.0, "Drop this share of a convolutional encoder's numbers in training.", topic="training"
+    )
+    patch: str = flag(
+        "4,4", "Cut images into patches of this height and width for attention; 1,28 are MNIST's "
+        "rows.", topic="model",
+    )  # fmt: skip
+    width: int = flag(32, "Give attention this many numbers per patch.", topic="model")
+    depth: int = flag(2, "Give attention this many blocks on either side.", topic="model")
+    loss: str = flag(
+        "bce", "Minimise this error of a pixel: cross-entropy or squared error.", ("bce", "mse"),
+        "training",
+    )  # fmt: skip
+    optimizer: str = flag(
+        "adam", "Choose the optimizer; adadelta has a learning rate of 1.", ("adam", "adadelta"),
+        "training",
+    )  # fmt: skip
+    learning_rate_end: float = flag(
+        0.0, "Move the learning rate geometrically to this value; 0 keeps it constant.",
+        topic="training",
+    )  # fmt: skip
+    beta: float = flag(
+        1.0, "Weight the KL divergence of a variational model by beta.", topic="training"
+    )
+    shift: float = flag(
+        0.0, "Move each image that the encoder sees by up to this many pixels; the decoder "
+        "reconstructs it unchanged.", topic="augmentation",
+    )  # fmt: skip
+    degrees: float = flag(
+        0.0, "Rotate each image that the encoder sees by up to this many degrees.",
+        topic="augmentation",
+    )  # fmt: skip
+    zoom: float = flag(
+        0.0, "Scale each image that the encoder sees by up to 1 plus this factor.",
+        topic="augmentation",
+    )  # fmt: skip
+    eval_k: int = flag(
+        2, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
+    )
+
+    SCALARS = ("learning_rate", "learning_rate_end", "beta")
+    EVALUATION = ("eval_k",)
 
     def check(self) -> None:
-        """See harness.Config."""
+        """See options.Config."""
         super().check()
         if self.model not in MODELS and ".py:" not in self.model:
             known = ", ".join(MODELS)
@@ -75,221 +122,97 @@ class AutoencoderConfig(harness.Config):
                 f"--model must be one of {known} or FILE.py:FUNCTION, got {self.model!r}"
             )
         harness.at_least(self, "latent_dim", 0)
-        for name in ("width", "depth", "eval_k"):
-            harness.at_least(self, name, 1)
+        harness.at_least(self, "eval_k", 1)
         if self.variational and not self.latent_dim:
             raise ValueError("--variational needs --latent_dim of at least 1, got 0")
-        if self.hidden:
-            harness.positive_integers("hidden", self.hidden)
-        harness.positive_integers("channels", self.channels)
         if len(harness.positive_integers("patch", self.patch)) != 2:
             raise ValueError(f"--patch must be two numbers such as 4,4, got {self.patch!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"--dropout must lie from 0 to below 1, got {self.dropout}")
-        for name in ("beta", "learning_rate_end", *VIEWS):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"--{name} must be at least 0, got {getattr(self, name)}")
+        harness.check_settings(lambda: self.settings().check())
 
-    def hyper(self) -> dict[str, float]:
-        """The scalars of training."""
-        scalars = {
-            "learning_rate": self.learning_rate,
-            "learning_rate_end": self.learning_rate_end or self.learning_rate,
-        }
-        return scalars | ({"beta": self.beta, "temperature": 1.0} if self.variational else {})
+    def settings(self):
+        """Return the hasher's settings: the flags of the same names."""
+        from jaxret.hashers.autoencoder import AutoencoderSettings
+
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(AutoencoderSettings)}
+        for name in LISTS:
+            given = values[name]
+            values[name] = harness.positive_integers(name, given) if given else ()
+        if self.model not in MODELS:
+            values["model"] = "dense"  # own_model stands in for it
+        return AutoencoderSettings(**values)
 
 
-def network(config: AutoencoderConfig, image_shape: tuple[int, int, int], head_size: int | None):
-    """The model that the flags describe."""
-    from jaxret import models
+CONFIG = AutoencoderConfig
 
-    def integers(name):
-        return harness.positive_integers(name, getattr(config, name))
 
-    if config.model not in MODELS:
-        return own_model(config.model)(image_shape, head_size)
+def hasher(config: AutoencoderConfig, protocol):
+    """Return the hasher that the flags describe, for a protocol's images."""
+    from jaxret import hashers
 
-    options = {"hidden": integers("hidden")} if config.hidden else {}
-    if config.model.startswith("conv"):
-        options |= {"channels": integers("channels"), "pool": config.pool}
-        options |= {"batch_norm": config.batch_norm, "dropout": config.dropout}
-    if config.model == "attention":
-        options = {"patch": integers("patch"), "width": config.width, "depth": config.depth}
-    return models.MODELS[config.model](image_shape, head_size, **options)
+    own = None if config.model in MODELS else own_model(config.model)
+    settings = dataclasses.asdict(config.settings())
+    image_shape = protocol.train.images.shape[1:]
+    return hashers.autoencoder_hasher(config.latent_dim, image_shape, own_model=own, **settings)
 
 
 @functools.cache  # a module's class must stay the same, or all is compiled again
 def own_model(name: str) -> Callable:
-    """The function of a file that FILE.py:FUNCTION names."""
+    """Return the function of a file that FILE.py:FUNCTION names.
+
+    Raises ValueError if there is no such file or function; errors of the file are its own.
+    """
     file, _, function = name.rpartition(":")
+    file = os.path.expanduser(file)
+    if not os.path.isfile(file):
+        raise ValueError(f"--model: there is no file {file}")
     found = runpy.run_path(file)
     if function not in found:
         raise ValueError(f"--model: {file} has no function {function!r}")
     return found[function]
 
 
-def build(config: AutoencoderConfig, image_shape: tuple[int, int, int]):
-    """The autoencoder that the flags describe, and the distance of its codes."""
-    import jax
-
-    from jaxret import augment, hashers
-
-    changes = {name: getattr(config, name) for name in VIEWS}
-    view = functools.partial(augment.affine, **changes) if any(changes.values()) else None
-    optimizer = hashers.OPTIMIZERS[config.optimizer]
-    if not config.variational:
-        model = network(config, image_shape, config.latent_dim or None)
-        made = hashers.make_autoencoder(model, image_shape, config.loss, optimizer, view)
-        return made, "euclidean"
-    latent = hashers.LATENTS[config.latent](config)
-    model = network(config, image_shape, latent.head_size)
-    likelihood = {"bce": "bernoulli", "mse": "squared"}[config.loss]
-    made = hashers.make_vae(model, latent, image_shape, likelihood, optimizer, view)
-    jax.eval_shape(made.trainer.init, jax.random.key(0), config.hyper())  # refuse before writing
-    return made, latent.distance
+def positives(config: AutoencoderConfig, images):
+    """Return None: no loss here compares images."""
+    del config, images
 
 
-def make_encode(config: AutoencoderConfig, model):
-    """An image's code, jitted: (params, images) -> f32[n b]."""
-    import jax
-
-    from jaxret import train
-
-    options = None if by_scan(config) else train.convolution_options()
-    return jax.jit(model.mean if config.variational else model.encode, compiler_options=options)
+def bounds(config: AutoencoderConfig) -> bool:
+    """Return whether the loss is a likelihood: a squared error lacks its constant."""
+    return config.loss == "bce"
 
 
-def by_scan(config: AutoencoderConfig) -> bool:
-    """Whether an epoch is one program.
+def score(config: AutoencoderConfig, hasher, params, protocol, overlap: int) -> dict[str, float]:
+    """Return retrieval scores, reconstruction errors, and the length of a code."""
+    errors = {}
+    for part, images in (("train", protocol.train), ("test", protocol.query)):
+        means = report.measured(hasher, params, images, config.seed)
+        wanted = (name for name in ("mse", "bce", "mse784_plus_kl") if name in means)
+        errors |= {f"{name}/{part}": means[name] for name in wanted}
+    if config.variational:  # the published score is of images that did not train
+        errors["mse784_plus_kl"] = errors["mse784_plus_kl/test"]
+    code = hasher.encode(params, protocol.query.images[:1])
+    found = report.retrieval(config, hasher, params, protocol, overlap)
+    return found | errors | {"code_size": code.shape[1]}
 
-    Not on CPU for convolutions (see train.make_epoch_loop), which a user's own model may have.
-    """
-    import jax
 
-    plain = config.model in MODELS and not config.model.startswith("conv")
-    return jax.default_backend() != "cpu" or plain
+def pictures(config: AutoencoderConfig, hasher, params, protocol, title: str) -> drawing.Pictures:
+    """Return what the decoder makes of codes: between two images, over a plane, of the prior."""
+    drawn = {"interpolation": lambda: drawing.interpolations(hasher, params, protocol.query, title)}
+    if config.latent_dim == 2:
+        drawn["manifold"] = lambda: _manifold(hasher, params, protocol, title)
+    if hasher.generate is not None:
+        drawn["samples"] = lambda: drawing.samples(hasher, params, config.seed, title)
+    return drawn
 
 
-def errors(config: AutoencoderConfig, model, trained: report.Trained) -> dict[str, float]:
-    """Reconstruction errors of training and query images, means over pixels and images."""
-    import jax
-    import jax.numpy as jnp
+def _manifold(hasher, params, protocol, title):
     import numpy as np
 
-    from jaxret import evaluate, hashers
-
-    names, latent = ["mse", "bce"], None
-    if config.variational:
-        names.append("mse784_plus_kl")
-        latent = hashers.LATENTS[config.latent](config)
-
-    @jax.jit
-    def of_batch(params, images):
-        found = hashers.pixel_errors(images, model.reconstruct(params, images))
-        if latent is not None:
-            drawn = model.decode(params, model.sample(params, images))
-            squared = hashers.pixel_errors(images, drawn)["mse"]
-            found["mse784_plus_kl"] = 784 * squared + latent.kl(model.parameters(params, images))
-        return jnp.stack([found[name] for name in names], axis=1)
-
-    named = {}
-    for part, images in (("train", trained.protocol.train), ("test", trained.protocol.query)):
-        rows = evaluate.encode_in_batches(of_batch, trained.params, images.images)
-        means = np.asarray(rows, np.float64).mean(axis=0)
-        named |= {f"{name}/{part}": float(mean) for name, mean in zip(names, means, strict=True)}
-    if config.variational:  # the figure that is published is of images that did not train
-        named["mse784_plus_kl"] = named["mse784_plus_kl/test"]
-    return named
-
-
-def score(config: AutoencoderConfig, model, trained: report.Trained) -> dict[str, float]:
-    """Retrieval, reconstruction, and how long a code is."""
-    code = trained.encode(trained.params, trained.protocol.query.images[:1])
-    return (
-        report.score(trained, config.eval_k)
-        | errors(config, model, trained)
-        | {"code_size": code.shape[1]}
-    )
-
-
-def finished(workdir: str, data_dir: str = "") -> tuple[AutoencoderConfig, Any, Any, Any]:
-    """A finished run: its flags, its model, the trained params, and the protocol's images."""
-    import jax
-
-    from jaxret import checkpoint, hashers
-
-    path = Path(workdir)
-    flags = json.loads((path / "metrics.json").read_text())["config"]
-    config = AutoencoderConfig(**flags | {"data_dir": data_dir})
-    protocol, _ = harness.load_data(config)
-    model, _ = build(config, protocol.train.images.shape[1:])
-    with checkpoint.Checkpoints(path / "checkpoints", config.identity()) as checkpoints:
-        state = checkpoints.restore(model.trainer.init(jax.random.key(0), config.hyper()))
-    return config, model, hashers.weights(state), protocol
-
-
-CONFIG = AutoencoderConfig
-run_rows = functools.partial(
-    table.train_rows, build=build, make_encode=make_encode, score=score, by_scan=by_scan
-)
-
-
-def main(config: AutoencoderConfig) -> None:
-    """One run."""
-    import jax.numpy as jnp
-    import numpy as np
-
-    from jaxret import hashers, viz
-
-    protocol, overlap = harness.load_data(config)
-    model, distance = build(config, protocol.train.images.shape[1:])
-    workdir = harness.Workdir(config)
-    state, history = harness.train(
-        workdir, model.trainer, config.hyper(), protocol.train, config, scan=by_scan(config)
-    )
-    params = hashers.weights(state)
-    trained = report.Trained(protocol, overlap, make_encode(config, model), params, distance)
-    metrics = score(config, model, trained)
-
-    examples = protocol.query.images[:12]
-    rebuilt = np.asarray(model.reconstruct(params, jnp.asarray(examples)))
-    workdir.plot("reconstructions", viz.reconstructions(examples, rebuilt))
-    _draw_codes(workdir, config, model, trained)
-    report.draw(workdir, trained, history)
-    record = report.training_record(history)
-    if config.variational and config.loss == "bce":
-        record["elbo_nats"] = -(history[-1]["nll"] + history[-1]["kl"])
-    report.finish(workdir, config, trained, metrics, record)
-
-
-def _draw_codes(workdir, config: AutoencoderConfig, model, trained: report.Trained) -> None:
-    """What the decoder makes of codes: between two images, over a plane, and drawn at random."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from jaxret import viz
-
-    def grid(name, z, shape, title):
-        images = np.asarray(model.decode(trained.params, jnp.asarray(z)))
-        workdir.plot(name, viz.image_grid(images.reshape(*shape, *images.shape[1:]), title))
-
-    images = trained.protocol.query.images
-    z = np.asarray(trained.encode(trained.params, jnp.asarray(images[:16])))
-    steps = np.linspace(0, 1, 8, dtype=np.float32)[None, :, None]
-    between = (1 - steps) * z[:8, None] + steps * z[8:, None]
-    grid("interpolation", between.reshape(-1, z.shape[1]), (8, 8), "from one image to another")
-    if z.shape[1] == 2:
-        some = np.asarray(trained.encode(trained.params, jnp.asarray(images[:1000])))
-        low, high = np.quantile(some, (0.02, 0.98), axis=0).astype(np.float32)
-        across, up = np.linspace(low, high, 20).T
-        plane = np.stack(np.meshgrid(across, up[::-1]), axis=2).reshape(-1, 2)
-        grid("manifold", plane, (20, 20), "decoded from a grid over the codes")
-    if config.variational:
-        drawn = model.generate(trained.params, jax.random.key(config.seed), 100)
-        drawn = np.asarray(drawn).reshape(10, 10, *drawn.shape[1:])
-        workdir.plot("samples", viz.image_grid(drawn, "decoded from the prior"))
+    codes = np.asarray(hasher.encode(params, report.sample(protocol.query, 1000).images))
+    low, high = np.quantile(codes, (0.02, 0.98), axis=0)
+    axes = np.linspace(low, high, 20).T
+    return drawing.plane(hasher, params, *axes, title, "Decoded from a grid over the codes")
 
 
 if __name__ == "__main__":
-    harness.run(AutoencoderConfig, main)
+    training.run(sys.modules[__name__])

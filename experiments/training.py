@@ -1,0 +1,232 @@
+"""A run of a training script from its flags to its results: the one main that all scripts share.
+
+A script is a module with
+
+    CONFIG                                       its flags, an options.Config
+    VERSION                                      grows when the same flags compute something else
+    ADVICE                                       what to try if a baseline retrieves better
+    hasher(config, protocol)                     -> jaxret.hashers.Hasher
+    positives(config, images)                    -> rows of similar images, or None
+    score(config, hasher, params, protocol, overlap)   -> named numbers
+    pictures(config, hasher, params, protocol)   -> name -> function that gives a figure  (may lack)
+    watch(config, hasher, protocol)              -> (params -> numbers of an epoch)       (may lack)
+    bounds(config)                               -> whether nll_nats is of a likelihood   (may lack)
+"""
+
+import os
+import statistics
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import harness
+import report
+
+
+def run(script: ModuleType) -> None:
+    """Run a script from the command line."""
+    harness.run(script.CONFIG, lambda config: main(config, script))
+
+
+def main(config: harness.Config, script: ModuleType) -> None:
+    """Load, train, score, and leave the results in the work folder."""
+    from jaxret import data
+
+    checkpoint_seconds()  # refuse before writing
+    protocol, overlap = harness.load_data(config)
+    print(*data.describe(protocol), sep="\n", flush=True)
+    hasher = script.hasher(config, protocol)
+    positives = script.positives(config, protocol.train.images)
+    horizon = hasher.training is not None and hasher.training.horizon
+    with harness.Workdir(config, protocol.train, horizon) as workdir:
+        if hasher.training is None:
+            params, history, record = _fit_at_once(config, hasher, protocol)
+        else:
+            start = initial_state(config, hasher, protocol.train.images)
+            watch = script.watch(config, hasher, protocol) if hasattr(script, "watch") else None
+            params, history, record = train(
+                workdir, config, hasher, start, protocol.train, positives, watch
+            )
+        report.finish(workdir, config, script, hasher, params, protocol, overlap, history, record)
+
+
+def checkpoint_seconds() -> float:
+    """Return how much work a kill may lose beside one epoch's: JAXRET_CHECKPOINT_SECONDS, or 10."""
+    text = os.environ.get("JAXRET_CHECKPOINT_SECONDS", "10")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise ValueError(f"JAXRET_CHECKPOINT_SECONDS must be a number of seconds, got {text!r}")
+    return seconds
+
+
+def _fit_at_once(config: harness.Config, hasher: Any, protocol: Any) -> tuple[Any, list, dict]:
+    import jax
+
+    start = time.perf_counter()
+    key = jax.random.key(config.seed)
+    params, info = hasher.fit(key, protocol.train.images, protocol.train.labels)
+    seconds = time.perf_counter() - start
+    record = {"epochs": 0, "steps": 0, "seconds": seconds, "images_per_second": None, **info}
+    return params, [], record
+
+
+def train(
+    workdir: harness.Workdir,
+    config: harness.Config,
+    hasher: Any,
+    state: Any,
+    images: Any,
+    positives: Any,
+    watch: Any = None,
+) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
+    """Fit a hasher in a work folder: resume, show progress, log, save.
+
+    Args:
+        workdir: where checkpoints and the log are.
+        config: the run's flags.
+        hasher: one with a training.
+        state: where training starts if the folder holds no checkpoint.
+        images: the training images, an ImageSet.
+        positives: rows of similar images, or None.
+        watch: params -> further numbers of each epoch, or None.
+
+    Returns:
+        The params, the log, and "train" of metrics.json.
+    """
+    import jax
+
+    from jaxret import train
+    from jaxret.hashers import weights
+
+    steps = train.steps_per_epoch(len(images.images), config.batch_size)
+    resumed = workdir.checkpoints.latest_step() is not None
+    state = workdir.checkpoints.restore(state) if resumed else state
+    history = workdir.history(until_step=int(state.step))
+    done = int(state.step) // steps
+    if done > config.epochs:
+        raise ValueError(
+            f"{workdir.path} holds a run of {done} epochs, which --epochs={config.epochs} cannot "
+            "shorten; choose another --workdir"
+        )
+    progress = harness.Progress(steps * config.batch_size, config.epochs, done)
+    seconds, saved, latest = history[-1]["seconds"] if history else 0.0, time.monotonic(), state
+
+    def on_epoch(state, info):
+        nonlocal seconds, saved, latest
+        seconds, latest = seconds + info.seconds, state
+        terms = {name: float(value) for name, value in info.terms.items()}
+        terms |= watch(weights(state)) if watch else {}
+        progress(info.epoch, terms, info.images_per_second)
+        rate = round(info.images_per_second, 1)
+        line = {"epoch": info.epoch, "steps": info.steps, **terms, "images_per_second": rate}
+        history.append(line | {"seconds": round(seconds, 3)})
+        workdir.log(history[-1])
+        if info.epoch == config.epochs or time.monotonic() - saved > checkpoint_seconds():
+            workdir.checkpoints.save(info.steps, state)
+            saved = time.monotonic()
+
+    try:
+        if done < config.epochs:
+            hasher.fit(
+                jax.random.key(config.seed),
+                images.images,
+                images.labels,
+                positives=positives,
+                state=state,
+                mesh=_mesh(config),
+                on_epoch=on_epoch,
+            )
+    finally:
+        progress.close()
+        workdir.checkpoints.close()
+    record = {"epochs": config.epochs, "steps": config.epochs * steps}
+    return weights(latest), history, record | _times(history, workdir.earlier_record())
+
+
+def _times(history: list[dict[str, Any]], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, and the median rate over epochs; of an earlier metrics.json if the log is gone."""
+    if not history:
+        return {name: earlier.get(name) for name in ("seconds", "images_per_second")}
+    return {
+        "seconds": history[-1]["seconds"],
+        "images_per_second": statistics.median(line["images_per_second"] for line in history),
+    }
+
+
+def _mesh(config: harness.Config) -> Any:
+    """All devices, where the flags say that a batch is split over them."""
+    import jax
+
+    if not getattr(config, "data_parallel", False):
+        return None
+    axis_types = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((jax.device_count(),), ("images",), axis_types=axis_types)
+
+
+def initial_state(config: harness.Config, hasher: Any, images: Any) -> Any:
+    """Return the state that training starts from: drawn by the seed, or with --init_from's weights.
+
+    A run that is resumed has its own weights by now: those of another are not read again.
+
+    Raises ValueError if those weights are not of this model.
+    """
+    import jax
+
+    from jaxret import train
+
+    state = train.start(hasher.training, jax.random.key(config.seed), images)
+    resumed = config.resume and any(Path(config.workdir).glob("checkpoints/[0-9]*"))
+    if not config.init_from or resumed:
+        return state
+    own = {"params": state.params, "model_state": state.model_state}
+    there = _weights_of(Path(config.init_from), state)
+    differing = _differences(own, there)
+    if differing:
+        raise ValueError(
+            f"--init_from={config.init_from} is of another model: {differing[0]}"
+            + (f", and {len(differing) - 1} more differences" if len(differing) > 1 else "")
+        )
+    named = dict(jax.tree_util.tree_leaves_with_path(there))
+    flat, tree = jax.tree_util.tree_flatten_with_path(own)
+    taken = jax.tree.unflatten(tree, [jax.numpy.asarray(named[path]) for path, _ in flat])
+    return state._replace(**taken)
+
+
+def _weights_of(run: Path, like: Any) -> dict[str, Any]:
+    """Params and model_state of a kept encoder, of a run's, or of a run's newest checkpoint."""
+    from jaxret import checkpoint, encoder
+
+    for folder in (run / "encoder", run):
+        if (folder / encoder.HEADER).exists():
+            _, tree = encoder.read(folder)
+            model_state = {name: value for name, value in tree.items() if name != "params"}
+            return {"params": tree.get("params", {}), "model_state": model_state}
+    if not (run / "checkpoints").is_dir():
+        raise ValueError(f"--init_from={run} is neither a run's folder nor a kept encoder")
+    with checkpoint.Checkpoints(run / "checkpoints", None) as checkpoints:
+        state = checkpoints.restore(like)
+    return {"params": state.params, "model_state": state.model_state}
+
+
+def _differences(own: Any, there: Any) -> list[str]:
+    """Say how two trees of arrays differ in names and shapes."""
+    import jax
+
+    def shapes(tree):
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+
+    here, there = shapes(own), shapes(there)
+    return [
+        f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name)
+    ]
+
+
+if __name__ == "__main__":
+    print(__doc__)
