@@ -341,9 +341,12 @@ class Training(NamedTuple):
     batch_size: int
     scan: bool = True  # whether an epoch is one program; see make_epoch_loop
     pairs: bool = False  # whether the loss compares each image with a positive
+    needs_positives: bool = False  # whether two copies of an image are no pair, for want of noise
     horizon: bool = False  # whether a schedule depends on the number of epochs
     # What is measured on the training images before the first step and kept in model_state.
     prepare: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda images: {}
+    # Raises ValueError for images and labels that the loss cannot learn from.
+    check: Callable[[np.ndarray, Any], None] = lambda images, labels: None
 
 
 def start(training: Training, key: PRNGKeyArray, images: np.ndarray) -> TrainState:
@@ -419,14 +422,16 @@ def run_all(
     Raises:
         ValueError: The runs have different scalars, or do not train by scan.
     """
-    first = trainings[0]
-    names = {tuple(sorted(training.hyper)) for training in trainings}
-    if len(names) > 1:
-        raise ValueError(f"runs of one program need the same scalars, got {sorted(names)}")
-    hyper = {
-        name: np.array([training.hyper[name] for training in trainings], np.float32)
-        for name in first.hyper
-    }
+    first, names = trainings[0], {name for training in trainings for name in training.hyper}
+
+    def scalar(training, name):
+        # A scalar without an end stays: it ends where it starts.
+        start = name.removesuffix("_end") if name not in training.hyper else name
+        if start not in training.hyper:
+            raise ValueError(f"runs of one program need the same scalars; one has no {name}")
+        return training.hyper[start]
+
+    hyper = {name: np.array([scalar(t, name) for t in trainings], np.float32) for name in names}
     state = _prepared(sweep_init(first.trainer, jnp.stack(keys), hyper), first.prepare(images))
     state, told = _trained(first, state, hyper, images, labels, positives, None, on_epoch)
     return [
@@ -446,8 +451,14 @@ def _trained(training, state, hyper, images, labels, positives, mesh, on_epoch):
         told.update(info.terms, epochs=info.epoch, steps=info.steps)
         on_epoch(state, info)
 
+    training.check(images, labels)
     if labels is None:
         labels = np.zeros(len(images), np.int32)
+    if training.needs_positives and positives is None:
+        raise ValueError(
+            "a contrastive loss needs augmentation or positives, such as those that "
+            "jaxret.knn_positives(images, count) gives; fit got neither"
+        )
     if training.pairs and positives is None:  # each image is its own: two augmented copies
         positives = np.arange(len(images), dtype=np.int32)[:, None]
     state = fit(

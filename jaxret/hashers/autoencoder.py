@@ -1,75 +1,166 @@
-"""A plain autoencoder as a hasher: its code is what its encoder says, with no noise in between."""
+"""Autoencoders of every family as hashers: plain, or with a latent between encoder and decoder."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, UInt8
 
 from jaxret import train
-from jaxret.models import Autoencoder
+from jaxret.models import MODELS, Autoencoder
 
 from . import network
-from .vae import LIKELIHOODS, View, scale
+from .base import Hasher, check_choice, check_numbers, settings_from, trained, with_ends
+from .latents import LATENTS
+from .pixels import pixel_errors, scale
+from .vae import LIKELIHOODS, VaeSettings, affine_augmentation, make_latent, variational
 
-Images = UInt8[Array, "n h w c"]
-
-# name -> likelihood whose negative logarithm, divided by the number of pixels, is the loss
+# name -> likelihood; a plain autoencoder's loss is its negative logarithm per pixel
 LOSSES = {"bce": "bernoulli", "mse": "squared"}
 
-# name -> optimizer of hyper. Adadelta as in Keras 2, whose rate is 1 (Zeiler 2012 has none).
-OPTIMIZERS = {
+# name -> optimizer, from the scalars of training. Adadelta as in Keras 2, whose learning rate is 1
+# (Zeiler 2012 has none).
+OPTIMIZERS: dict[str, Callable[[train.Hyper], optax.GradientTransformation]] = {
     "adam": lambda hyper: optax.adam(hyper["learning_rate"]),
     "adadelta": lambda hyper: optax.adadelta(hyper["learning_rate"], rho=0.95, eps=1e-7),
 }
+VARIATIONAL = ("gaussian", "clipped", "bernoulli")
 
 
-class PlainAutoencoder(NamedTuple):
-    """An autoencoder as pure functions of its params (see `network.weights`)."""
+@dataclasses.dataclass(frozen=True)
+class AutoencoderSettings:
+    """Settings of `autoencoder_hasher`."""
 
-    trainer: train.Trainer
-    code_size: int
-    encode: Callable[[train.PyTree, Images], Float[Array, "n b"]]
-    decode: Callable[[train.PyTree, Float[Array, "n b"]], Float[Array, "n h w c"]]  # in [0, 1]
-    reconstruct: Callable[[train.PyTree, Images], Float[Array, "n h w c"]]
+    model: str = "dense"  # one of MODELS
+    variational: bool = False  # whether the code is a latent variable with a prior
+    latent: str = "gaussian"  # of a variational autoencoder: gaussian, clipped or bernoulli
+    bit_gradient: str = "straight_through"  # see latents.bernoulli
+    hidden: tuple[int, ...] = ()  # widths of dense or recurrent layers; none: the model's own
+    channels: tuple[int, ...] = (16, 8, 8)  # conv: of the encoder's blocks, mirrored by the decoder
+    pool: str = "max"  # conv: "max" or "average"
+    batch_norm: bool = False  # conv: whether blocks are normalised by batch statistics
+    dropout: float = 0.0  # conv: share of the encoder's numbers that training drops
+    patch: tuple[int, ...] = (4, 4)  # attention: height and width of a patch in pixels
+    width: int = 32  # attention: numbers per patch
+    depth: int = 2  # attention: blocks on either side
+    loss: str = "bce"  # of a pixel: cross-entropy or squared error
+    optimizer: str = "adam"  # or "adadelta", with a learning rate of 1
+    beta: float = 1.0  # variational: weight of the KL divergence
+    shift: float = 0.0  # augmentation of what the encoder sees, see augment.affine
+    degrees: float = 0.0
+    zoom: float = 0.0
+    learning_rate: float = 1e-3
+    learning_rate_end: float = 0.0  # where it goes, geometrically; 0: it stays
+    epochs: int = 75
+    batch_size: int = 100
+
+    def check(self) -> None:
+        """Raise ValueError with the rule and the value for settings that make no sense."""
+        check_choice("model", self.model, MODELS)
+        check_choice("latent", self.latent, VARIATIONAL)
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_numbers(self, ("width", "depth", "epochs", "batch_size"), 1)
+        check_numbers(self, ("learning_rate",), 0, strict=True)
+        check_numbers(self, ("beta", "learning_rate_end", "shift", "degrees", "zoom"), 0)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie from 0 to below 1, got {self.dropout}")
+        if len(self.patch) != 2:
+            raise ValueError(f"patch must be a height and a width, got {self.patch}")
+
+    def hyper(self) -> dict[str, float]:
+        """The scalars of training."""
+        return with_ends(
+            {"learning_rate": self.learning_rate}, learning_rate=self.learning_rate_end
+        )
+
+    def model_options(self) -> dict[str, Any]:
+        """What the constructor of MODELS takes beside the image shape and the head."""
+        options: dict[str, Any] = {"hidden": self.hidden} if self.hidden else {}
+        if self.model.startswith("conv"):
+            options |= {"channels": self.channels, "pool": self.pool}
+            options |= {"batch_norm": self.batch_norm, "dropout": self.dropout}
+        if self.model == "attention":
+            options = {"patch": self.patch, "width": self.width, "depth": self.depth}
+        return options
 
 
-def make_autoencoder(
-    model: Autoencoder,
+def autoencoder_hasher(
+    latent_dim: int,
     image_shape: tuple[int, int, int],
-    loss: str = "bce",
-    optimizer: Callable[[train.Hyper], optax.GradientTransformation] = OPTIMIZERS["adam"],
-    view: View | None = None,
-) -> PlainAutoencoder:
-    """Train a network to rebuild images (Hinton 2006): mean over pixels of a loss.
+    *,
+    own_model: Callable[..., Autoencoder] | None = None,
+    **settings: Any,
+) -> Hasher:
+    """Make an autoencoder whose code is what its encoder gives, or a latent variable of it.
 
-    "bce" is the cross-entropy of pixels as probabilities, "mse" the squared error; both put a
-    sigmoid on what the decoder gives. hyper holds learning_rate. With a view the encoder is trained
-    on changed images and the decoder rebuilds them as they were (Vincent 2008).
+    Args:
+        latent_dim: Numbers per code, from a linear layer after the encoder. 0: no such layer; the
+            code is the encoder's last layer or map, as conv_up and conv_transposed need.
+        image_shape: Height, width and channels of the images.
+        own_model: A model of one's own instead of one of MODELS: (image_shape, head_size) ->
+            Autoencoder. A hasher of it has no spec.
+        **settings: Fields of `AutoencoderSettings`.
+
+    Raises:
+        ValueError: A setting is unknown or makes no sense, with the rule and the value.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
-    nll_of, link = LIKELIHOODS[LOSSES[loss]]
+    chosen = settings_from(AutoencoderSettings, settings)
+    if latent_dim < (1 if chosen.variational else 0):
+        least = "1 for a variational autoencoder" if chosen.variational else "0"
+        raise ValueError(f"latent_dim must be at least {least}, got {latent_dim}")
+    image_shape = tuple(image_shape)
+    arguments = {"latent_dim": latent_dim, "image_shape": image_shape}
+    spec = {"name": "autoencoder", "settings": arguments | dataclasses.asdict(chosen)}
+    make = own_model or partial(MODELS[chosen.model], **chosen.model_options())
+    # Convolutions train step by step on CPU (see train.make_epoch_loop); one's own may have some.
+    scan = jax.default_backend() != "cpu" or not (own_model or chosen.model.startswith("conv"))
+    parts = {
+        "optimizer": OPTIMIZERS[chosen.optimizer],
+        "augmentation": affine_augmentation(chosen),
+        "scan": scan,
+        "options": None if scan else train.convolution_options(),
+        "spec": None if own_model else spec,
+    }
+    if not chosen.variational:
+        return _plain(make(image_shape, latent_dim or None), image_shape, chosen, **parts)
+    shared = {field.name for field in dataclasses.fields(VaeSettings)} - {"hidden"}
+    of_vae = {n: v for n, v in dataclasses.asdict(chosen).items() if n in shared}
+    vae_settings = settings_from(VaeSettings, of_vae)
+    latent = make_latent(latent_dim, vae_settings)
+    model = make(image_shape, latent.head_size)
+    likelihood = LOSSES[chosen.loss]
+    return variational(model, latent, image_shape, vae_settings, likelihood=likelihood, **parts)
 
-    def draw(code):
+
+def _plain(model, image_shape, settings, *, optimizer, augmentation, scan, options, spec) -> Hasher:
+    """An autoencoder trained to rebuild images (Hinton 2006): the mean over pixels of a loss.
+
+    With augmentation the encoder sees changed images and the decoder rebuilds them as they were
+    (Vincent 2008).
+    """
+    negative_log_likelihood, link = LIKELIHOODS[LOSSES[settings.loss]]
+
+    def unchanged(code):
         return code
 
     def init(key):
-        return network.initial(model, key, image_shape, draw)
+        return network.initial(model, key, image_shape, unchanged)
 
-    def value(params, model_state, key, images, labels, hyper):
-        del labels, hyper  # unsupervised; the rate is the optimizer's
-        view_key, dropout_key = jax.random.split(key)
+    def loss(params, model_state, key, images, labels, hyper):
+        del labels, hyper  # unsupervised; the learning rate is the optimizer's
+        augment_key, dropout_key = jax.random.split(key)
         x = seen = scale(images)
-        if view is not None:
-            seen = view(view_key, x)
+        if augmentation is not None:
+            seen = augmentation(augment_key, x)
         (_, pixels), model_state = network.run_training(
-            model, params, model_state, dropout_key, seen, draw
+            model, params, model_state, dropout_key, seen, unchanged
         )
-        mean = jnp.mean(nll_of(pixels, x)) / x[0].size
-        return mean, (model_state, {loss: mean})
+        mean = jnp.mean(negative_log_likelihood(pixels, x)) / x[0].size
+        return mean, (model_state, {settings.loss: mean})
 
     def encode(params, images):
         return model.apply(network.variables(params), scale(images), method="encode")
@@ -77,32 +168,25 @@ def make_autoencoder(
     def decode(params, z):
         return link(model.apply(network.variables(params), z, method="decode"))
 
-    def reconstruct(params, images):
-        return decode(params, encode(params, images))
+    def measure(params, key, images, labels=None):
+        del key, labels
+        return pixel_errors(images, decode(params, encode(params, images)))
 
-    params, model_state = jax.eval_shape(init, jax.random.key(0))  # refuses what does not fit
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
-    code = jax.eval_shape(encode, {"params": params, **model_state}, image)
-    return PlainAutoencoder(
-        trainer=train.make_trainer(init, value, optimizer),
-        code_size=code.shape[1],
-        encode=encode,
-        decode=decode,
-        reconstruct=reconstruct,
+    jax.eval_shape(init, jax.random.key(0))  # refuses what does not fit
+    hyper = settings.hyper()
+    training = train.Training(
+        trainer=train.make_trainer(init, loss, optimizer),
+        hyper=hyper,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        scan=scan,
+        horizon="learning_rate_end" in hyper,
     )
-
-
-def pixel_errors(
-    images: UInt8[Array, "n h w c"], rebuilt: Float[Array, "n h w c"]
-) -> dict[str, Float[Array, " n"]]:
-    """Squared error and binary cross-entropy of each image, means over its pixels.
-
-    Probabilities are kept 1e-7 from 0 and 1, as Keras does: the published figures are of its
-    making.
-    """
-    x, p = scale(images), jnp.clip(rebuilt, 1e-7, 1 - 1e-7)
-    entropy = -x * jnp.log(p) - (1 - x) * jnp.log1p(-p)
-    return {
-        "mse": jnp.mean((x - rebuilt) ** 2, axis=(1, 2, 3)),
-        "bce": jnp.mean(entropy, axis=(1, 2, 3)),
-    }
+    return trained(
+        training,
+        jax.jit(encode, compiler_options=options),
+        "euclidean",
+        decode=jax.jit(decode, compiler_options=options),
+        measure=jax.jit(measure, compiler_options=options),
+        spec=spec,
+    )

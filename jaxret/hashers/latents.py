@@ -1,6 +1,6 @@
-"""What stands between encoder and decoder: how a latent is drawn, its mean, its divergence.
+"""What stands between encoder and decoder: how a latent is sampled, its mean, its divergence.
 
-A new treatment is one more function here and one more line in LATENTS.
+A new treatment is one function here and one line in LATENTS (name -> constructor).
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxret import losses, relax
 
+from .base import check_choice
+
 Parameters = Float[Array, "n p"]
 Code = Float[Array, "n b"]
 
@@ -21,35 +23,38 @@ class Latent(NamedTuple):
 
     head_size: int  # p, parameters per image
     code_size: int  # b, numbers per code
-    sample: Callable[[PRNGKeyArray, Parameters, Float[Array, ""] | float], Code]  # at a temperature
+    # A sample to train with, relaxed at a temperature where the latent is discrete.
+    sample: Callable[[PRNGKeyArray, Parameters, Float[Array, ""] | float], Code]
+    draw: Callable[[PRNGKeyArray, Parameters], Code]  # a true sample of the posterior
     mean: Callable[[Parameters], Code]  # the posterior's centre, without noise
     kl: Callable[[Parameters], Float[Array, " n"]]  # from the posterior to the prior, nats
     distance: str  # how its codes are compared: "euclidean", or "hamming" of their signs
-    code: Callable[[Code], Code] = lambda z: z  # what is drawn, or the mean, as a retrieval code
-    # from the batch's mean posterior to the prior, nats; None where it has no closed form
+    code: Callable[[Code], Code] = lambda z: z  # a sample or the mean as a retrieval code
+    uncode: Callable[[Code], Code] = lambda z: z  # a retrieval code as the decoder takes it
+    # from the batch's mean posterior to the prior, nats; None if it has no closed form
     marginal_kl: Callable[[Parameters], Float[Array, ""]] | None = None
 
 
 def gaussian(latent_dim: int, squash: Callable[[Code], Code] = lambda z: z) -> Latent:
-    """Drawn as z = mu + sigma epsilon, with prior N(0, 1) (Kingma 2014; Torres 2018, eq. 2.18).
+    """A Gaussian z = mu + sigma epsilon with prior N(0, 1) (Kingma 2014; Torres 2018, eq. 2.18).
 
-    squash is applied to what is drawn and to the mean; the divergence is that of the Gaussian
-    before it.
+    `squash` is applied to samples and to the mean; the divergence is that of the Gaussian before
+    it.
     """
 
     def split(parameters):
         mean, log_variance = jnp.split(parameters, 2, axis=1)
         return mean, log_variance
 
-    def sample(key, parameters, temperature):
-        del temperature
+    def draw(key, parameters):
         mean, log_variance = split(parameters)
         return squash(mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape))
 
     return Latent(
         head_size=2 * latent_dim,
         code_size=latent_dim,
-        sample=sample,
+        sample=lambda key, parameters, temperature: draw(key, parameters),
+        draw=draw,
         mean=lambda parameters: squash(split(parameters)[0]),
         kl=lambda parameters: losses.gaussian_kl(*split(parameters)),
         distance="euclidean",
@@ -58,26 +63,27 @@ def gaussian(latent_dim: int, squash: Callable[[Code], Code] = lambda z: z) -> L
 
 def clipped(latent_dim: int) -> Latent:
     """A Gaussian latent in the range [-1, 1]: Torres 2018, section 3.3.3 and eq. 3.2."""
-    return gaussian(latent_dim, relax.app)
+    return gaussian(latent_dim, relax.clip_ste)
 
 
 SIGN_GRADIENTS = {
     "clipped": relax.sign_ste,
     "identity": relax.sign_identity,
-    "zero": relax.sign_plain,
+    "zero": relax.sign_zero_gradient,
 }
 
 
 def sign(latent_dim: int, sign_gradient: str = "clipped") -> Latent:
     """The sign of a Gaussian latent: the embedded binarisation of Torres 2018, section 3.3.2.
 
-    sign_gradient says what goes back through the sign; "zero" is what the thesis trained with.
+    `sign_gradient` names the gradient of the sign, one of SIGN_GRADIENTS; the thesis trained with
+    "zero".
     """
+    check_choice("sign_gradient", sign_gradient, SIGN_GRADIENTS)
     return gaussian(latent_dim, SIGN_GRADIENTS[sign_gradient])._replace(distance="hamming")
 
 
-def _straight_through(key, logits, temperature):
-    del temperature
+def _bits(key, logits):
     return relax.bernoulli_ste(logits, jax.random.uniform(key, logits.shape))
 
 
@@ -85,20 +91,25 @@ def _concrete(key, logits, temperature):
     return relax.binary_concrete(logits, jax.random.logistic(key, logits.shape), temperature)
 
 
-# name -> (key, logits, temperature) -> bits drawn in training
-BIT_GRADIENTS = {"straight_through": _straight_through, "concrete": _concrete}
+# name -> (key, logits, temperature) -> bits to train with
+BIT_GRADIENTS = {
+    "straight_through": lambda key, logits, temperature: _bits(key, logits),
+    "concrete": _concrete,
+}
 
 
 def bernoulli(latent_dim: int, bit_gradient: str = "straight_through") -> Latent:
     """Random bits of -1 and +1 with prior 1/2 each; the mean code is the likelier bit.
 
-    In training they are drawn as bits whose expectation passes the gradient, or, "concrete",
-    relaxed at a temperature, with the gradient of what is drawn.
+    Training samples bits and passes the gradient of their expectation ("straight_through"), or
+    samples relaxed bits at a temperature ("concrete", Maddison 2017).
     """
+    check_choice("bit_gradient", bit_gradient, BIT_GRADIENTS)
     return Latent(
         head_size=latent_dim,
         code_size=latent_dim,
         sample=BIT_GRADIENTS[bit_gradient],
+        draw=_bits,
         mean=relax.sign_ste,
         kl=losses.bernoulli_kl,
         distance="hamming",
@@ -109,15 +120,20 @@ def bernoulli(latent_dim: int, bit_gradient: str = "straight_through") -> Latent
 def gumbel(
     num_distributions: int, num_classes: int, hard: bool = False, codes: str = "one_hot"
 ) -> Latent:
-    """Categorical latents with a uniform prior, drawn by Gumbel-Softmax (Jang 2017).
+    """Categorical latents with a uniform prior, sampled by Gumbel-Softmax (Jang 2017).
 
-    Torres 2018, section 3.3.5, with N_d distributions over N_c classes. With codes "one_hot" an
-    image's code is the largest entry of each distribution, one-hot as -1 and +1: the Hamming
-    distance of two codes is twice the number of distributions in which they differ. That gives a
-    distribution that says nothing of the image as much weight as any other. With "probabilities"
-    the code is the mean of the categorical posterior, with "log_ratios" that mean's centred log
-    ratios (Aitchison 1982), which are the logits less their average; Euclidean distance compares
-    both. The ratios tell images apart whose likeliest class has nearly all of the probability.
+    Torres 2018, section 3.3.5, with N_d distributions over N_c classes.
+
+    Args:
+        num_distributions: N_d.
+        num_classes: N_c.
+        hard: Train with one-hot samples forward and the soft sample's gradient backward.
+        codes: An image's code. "one_hot": the likeliest class of each distribution as -1 and +1;
+            the Hamming distance of two codes is twice the number of distributions that differ, so a
+            distribution that says nothing of the image weighs as much as any other.
+            "probabilities": the categorical posterior. "log_ratios": its centred log ratios
+            (Aitchison 1982), the logits less their mean, which tell images apart whose likeliest
+            class has nearly all of the probability. Euclidean distance compares the last two.
     """
 
     def grouped(z):
@@ -127,10 +143,14 @@ def gumbel(
         largest = jnp.argmax(grouped(z), axis=2)
         return jax.nn.one_hot(largest, num_classes, dtype=z.dtype).reshape(z.shape)
 
-    def sample(key, parameters, temperature):
+    def noisy(key, parameters):
         logits = grouped(parameters)
-        noise = relax.gumbel_noise(key, logits.shape)
-        return relax.gumbel_softmax(logits, noise, temperature, hard).reshape(parameters.shape)
+        return logits, relax.gumbel_noise(key, logits.shape)
+
+    def sample(key, parameters, temperature):
+        return relax.gumbel_softmax(*noisy(key, parameters), temperature, hard).reshape(
+            parameters.shape
+        )
 
     def probabilities(parameters):
         return jax.nn.softmax(grouped(parameters)).reshape(parameters.shape)
@@ -144,30 +164,31 @@ def gumbel(
         head_size=size,
         code_size=size,
         sample=sample,
+        # The largest of logits plus Gumbel noise is a sample of the categorical distribution.
+        draw=lambda key, parameters: one_hot(sum(noisy(key, parameters)).reshape(parameters.shape)),
         mean=one_hot,
         kl=lambda parameters: losses.categorical_kl(grouped(parameters)),
         distance="hamming",
         code=lambda z: 2 * one_hot(z) - 1,
+        uncode=lambda code: (code + 1) / 2,
         marginal_kl=lambda parameters: losses.marginal_categorical_kl(grouped(parameters)),
     )
-    soft = latent._replace(mean=probabilities, distance="euclidean", code=lambda z: z)
-    return {
+    soft = latent._replace(
+        mean=probabilities, distance="euclidean", code=lambda z: z, uncode=lambda code: code
+    )
+    kinds = {
         "one_hot": latent,
         "probabilities": soft,
-        "log_ratios": soft._replace(code=log_ratios),
-    }[codes]
+        "log_ratios": soft._replace(code=log_ratios, uncode=probabilities),
+    }
+    check_choice("codes", codes, kinds)
+    return kinds[codes]
 
 
-# name -> constructor from anything that has the options as fields, such as an experiment's flags
 LATENTS = {
-    "gaussian": lambda options: gaussian(options.latent_dim),
-    "clipped": lambda options: clipped(options.latent_dim),
-    "sign": lambda options: sign(options.latent_dim, options.sign_gradient),
-    "bernoulli": lambda options: bernoulli(options.latent_dim, options.bit_gradient),
-    "gumbel": lambda options: gumbel(
-        options.num_distributions,
-        options.num_classes,
-        options.gumbel_hard,
-        options.gumbel_codes,
-    ),
+    "gaussian": gaussian,
+    "clipped": clipped,
+    "sign": sign,
+    "bernoulli": bernoulli,
+    "gumbel": gumbel,
 }

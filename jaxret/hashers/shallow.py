@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from .base import Hasher
+from .pixels import pixel_errors
 
 Inputs = Num[Array | np.ndarray, "n *shape"]  # u8[n h w c] or f32[n d]
 Params = dict[str, Any]
@@ -39,9 +40,8 @@ def pixels_hasher() -> Hasher:
 def pca_hasher(dims: int) -> Hasher:
     """Return the first principal components of the pixels: the baseline for real-valued codes.
 
-    `decode` is the least-squares reconstruction from the components, `measure` its mean squared
-    error over an image's pixels. The info of `fit` has `explained`, the share of the variance that
-    the components hold.
+    `decode` is the least-squares reconstruction from the components. The info of `fit` has
+    `explained`, the share of the variance that the components hold.
     """
 
     def learn(key, images, mean):
@@ -56,10 +56,9 @@ def pca_hasher(dims: int) -> Hasher:
 
     def measure(params, key, images, labels):
         del key, labels
-        error = flatten(images) - reconstruct(params, images).reshape(len(images), -1)
-        return {"mse": jnp.mean(error**2, axis=1)}
+        return pixel_errors(images, reconstruct(params, images))
 
-    compiled = {"decode": _decode, "reconstruct": reconstruct, "measure": measure}
+    compiled = {"decode": _decode, "measure": measure}
     return hasher._replace(**{name: jax.jit(function) for name, function in compiled.items()})
 
 

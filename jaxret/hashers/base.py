@@ -1,0 +1,136 @@
+"""The one face of everything that turns images into codes, learnt or not.
+
+A hasher is a value: functions, and what they were made from. Whoever trains, searches, scores,
+draws or saves a hasher knows these fields and nothing else of it.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from jaxtyping import Array, Float, Int, UInt8
+
+from jaxret import train
+
+from .network import weights
+
+Params = Any
+Images = UInt8[Array, "n h w c"]
+Settings = TypeVar("Settings")
+
+
+class Hasher(NamedTuple):
+    """A way to learn codes and to make them.
+
+    The optional fields are None for a hasher without a decoder, a likelihood, a prior or a
+    training.
+    """
+
+    # (key, images or vectors, labels=None, *, on_epoch=...) -> (params, info): learns, and tells
+    # named numbers of what it learnt. A hasher with a training also takes positives=, state=, to
+    # go on from, and mesh= (see train.run).
+    fit: Callable[..., tuple[Params, dict[str, float]]]
+    # (params, images or vectors) -> codes; under Hamming distance a bit is value >= 0
+    encode: Callable[[Params, Any], Float[Array, "n b"]]
+    # how codes are compared: "hamming", "euclidean" or another name of evaluate.DISTANCES
+    distance: str
+    # (params, codes, as encode gives them) -> images in [0, 1]
+    decode: Callable[[Params, Float[Array, "n b"]], Float[Array, "n h w c"]] | None = None
+    # (params, key, images, labels) -> named numbers of each image, beyond retrieval
+    measure: Callable[..., dict[str, Float[Array, " n"]]] | None = None
+    # (params, key, count) -> images decoded from the prior
+    generate: Callable[..., Float[Array, "m h w c"]] | None = None
+    # what fit runs; several hashers of one kind can then be trained in one program (fit_all)
+    training: train.Training | None = None
+    # {"name": key of HASHERS, "settings": the constructor's arguments}, plain JSON values
+    spec: Mapping[str, Any] | None = None
+
+
+def trained(training: train.Training, encode: Callable, distance: str, **fields: Any) -> Hasher:
+    """Make a hasher that learns by gradient descent; `fields` are further fields of Hasher."""
+
+    def fit(key, images, labels=None, **options):
+        state, info = train.run(training, key, images, labels, **options)
+        return weights(state), info
+
+    return Hasher(fit, encode, distance, training=training, **fields)
+
+
+def fit_all(
+    hashers: Sequence[Hasher],
+    keys: Sequence[Array],
+    images: UInt8[Any, "n h w c"],
+    labels: Int[Any, " n"] | None = None,
+    *,
+    positives: Int[Any, "n m"] | None = None,
+    on_epoch: Callable = lambda state, info: None,
+) -> list[tuple[Params, dict[str, float]]]:
+    """Fit hashers that differ only in their key and the scalars of their training.
+
+    They train in one vmapped program if they can (`training.scan`), else one after the other.
+
+    Args:
+        hashers: Of one constructor; all but the scalars of training is that of the first.
+        keys: One per hasher.
+        images: Training images.
+        labels: Their classes, if the hashers learn from them.
+        positives: For each image the rows of similar ones, for contrastive losses.
+        on_epoch: Called after each epoch with the state and `train.EpochInfo`.
+
+    Returns:
+        (params, info) of each hasher, as `fit` gives them.
+    """
+    first = hashers[0].training
+    if first is None or not first.scan or len(hashers) == 1:
+        options = {} if first is None else {"positives": positives, "on_epoch": on_epoch}
+        pairs = zip(hashers, keys, strict=True)
+        return [hasher.fit(key, images, labels, **options) for hasher, key in pairs]
+    runs = train.run_all(
+        [hasher.training for hasher in hashers],
+        keys,
+        images,
+        labels,
+        positives=positives,
+        on_epoch=on_epoch,
+    )
+    return [(weights(state), info) for state, info in runs]
+
+
+def settings_from(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Make a hasher's settings from keyword arguments.
+
+    Raises ValueError for a name that is no setting, with the closest one, and whatever the settings'
+    own check refuses.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+    for name in given:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+            raise ValueError(f"{name} is no setting of this hasher{hint}")
+    settings = kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
+    settings.check()
+    return settings
+
+
+def check_choice(name: str, value: str, choices: Mapping[str, Any] | Sequence[str]) -> None:
+    """Refuse a name that is not among the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_numbers(settings: Any, names: Sequence[str], least: float, *, strict: bool = False):
+    """Refuse settings below a least value (or equal to it, if strict) or not finite."""
+    for name in names:
+        value = getattr(settings, name)
+        if not (value > least if strict else value >= least) or not math.isfinite(value):
+            rule = f"above {least}" if strict else f"at least {least}"
+            raise ValueError(f"{name} must be {rule}, got {value}")
+
+
+def with_ends(hyper: Mapping[str, float], **ends: float) -> dict[str, float]:
+    """The scalars and, under x_end, where those go that change over the run; 0 means they stay."""
+    changing = {f"{name}_end": end for name, end in ends.items() if end and end != hyper[name]}
+    return {**hyper, **changing}

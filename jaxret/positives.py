@@ -1,0 +1,31 @@
+"""Positives for contrastive training without labels: the nearest other images."""
+
+import jax
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from jaxret import search
+from jaxret.evaluate import encode_in_batches
+from jaxret.hashers import pca_hasher
+
+COMPONENTS = 50
+
+
+def knn_positives(images: UInt8[np.ndarray, "n h w c"], count: int) -> Int32[np.ndarray, "n m"]:
+    """Find the `count` nearest other images of each image, as rows, nearest first.
+
+    Distances are between the first 50 principal components: what is known of similarity before
+    anything is learnt. Raises ValueError unless 1 <= count < n.
+    """
+    if not 1 <= count < len(images):
+        raise ValueError(
+            f"count must lie between 1 and the number of other images, {len(images) - 1}, "
+            f"got {count}"
+        )
+    hasher = pca_hasher(min(COMPONENTS, images[0].size))
+    params, _ = hasher.fit(jax.random.key(0), images)
+    codes = np.asarray(encode_in_batches(hasher.encode, params, images))
+    rows = np.asarray(search.euclidean_topk(codes, codes, count + 1).indices)
+    own = rows == np.arange(len(rows))[:, None]
+    own[~own.any(axis=1), -1] = True  # so many copies of the image come before itself
+    return rows[~own].reshape(len(rows), count)
