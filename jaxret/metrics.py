@@ -143,7 +143,7 @@ def tie_aware_average_precision(
 ) -> TieAware:
     """Average precision when results at the same distance come in no particular order.
 
-    The expectation over all orders of the tied results, each as likely (McSherry and Najork 2008),
+    The expectation over all orders of the tied results, each as likely (McSherry 2008),
     and the values of the worst and the best order. total and relevant count the results at each
     distance, nearest first. With k, average precision over the first k; the cut may fall inside a
     tie. A query whose divisor is 0 scores 0.
@@ -296,7 +296,7 @@ def clustering_scores(
     """How well clusters agree with labels: Rand index, mutual information, and both adjusted.
 
     The Rand index of random clusters is close to 1 when there are many, because most pairs are
-    apart in both; ARI and AMI subtract what chance gives (Hubert and Arabie 1985; Vinh 2010).
+    apart in both; ARI and AMI subtract what chance gives (Hubert 1985; Vinh 2010).
     NMI and AMI divide by the arithmetic mean of the two entropies.
     """
     from sklearn import metrics
