@@ -26,6 +26,7 @@ from jaxret.files import WriteError, write_whole
 SCHEMA = 1
 HEADER = "encoder.json"
 WEIGHTS = "weights.safetensors"
+PENDING = ".weights-{}.safetensors"  # new weights until they replace the old ones
 # Fields that decide what an image's code is, and so the digest by which an encoder is known.
 IDENTITY = ("hasher", "bits_or_dims", "distance", "image_size", "preprocessing", "tensors")
 OTHERS = ("schema", "class_names", "origin", "weights_sha256", "digest", "checksum")
@@ -33,7 +34,7 @@ OTHERS = ("schema", "class_names", "origin", "weights_sha256", "digest", "checks
 DTYPES = {f"{kind}{bits}" for kind in ("float", "int", "uint") for bits in (16, 32, 64)}
 DTYPES |= {"int8", "uint8", "bool"}
 
-Tree = Mapping[str, Any]  # of arrays, nested
+Tree = Mapping[Any, Any]  # nested, names to arrays
 
 
 class EncoderError(ValueError):
@@ -74,11 +75,11 @@ def write(folder: str | os.PathLike, header: Mapping[str, Any], weights: Tree) -
 
     # The header is the moment of change. Until the last rename the new weights have a name of their
     # own, which `read` knows, so that the files in the folder never contradict each other.
-    pending = folder / _pending(sha256)
+    pending = folder / PENDING.format(sha256[:16])
     write_whole(pending, content)
     write_whole(folder / HEADER, text)
     _rename(pending, folder / WEIGHTS)
-    for leftover in folder.glob(_pending("*")):
+    for leftover in folder.glob(PENDING.format("*")):
         leftover.unlink(missing_ok=True)
     return kept["digest"]
 
@@ -129,7 +130,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
 
 def _read_weights(folder: Path, header: Mapping[str, Any]) -> dict[str, np.ndarray]:
     path, sha256 = folder / WEIGHTS, header["weights_sha256"]
-    for place in (path, folder / _pending(sha256)):
+    for place in (path, folder / PENDING.format(sha256[:16])):
         try:
             content = place.read_bytes()
         except FileNotFoundError:
@@ -160,10 +161,6 @@ def _rename(source: Path, target: Path) -> None:
         raise WriteError(f"{target}: cannot be written ({error.strerror})") from error
 
 
-def _pending(sha256: str) -> str:
-    return f".weights-{sha256[:16]}.safetensors" if sha256 != "*" else ".weights-*.safetensors"
-
-
 def _hash(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -188,8 +185,8 @@ def _flatten(tree: Tree, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _to_numpy(name: str, value: Any) -> np.ndarray:
-    if not hasattr(value, "dtype") or str(value.dtype) not in DTYPES:
-        kind = getattr(value, "dtype", type(value).__name__)
+    kind = value.dtype.name if hasattr(value, "dtype") else type(value).__name__
+    if kind not in DTYPES:
         raise EncoderError(f"an encoder keeps arrays of numbers, {name} is {kind}")
     array = np.asarray(value)
     return np.array(array, array.dtype.newbyteorder("<"), order="C")  # the format's layout

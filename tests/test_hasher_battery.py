@@ -1,0 +1,189 @@
+"""What every hasher of HASHERS must do, whatever it is: a new entry is tested without a new line.
+
+A hasher whose constructor does not take `bits` alone, or that would train for long, has its
+smallest settings in SETTINGS.
+"""
+
+import functools
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxret.hashers import HASHERS, load_encoder, save_encoder
+
+SHAPE, CLASSES, N = (8, 8, 1), 3, 48
+BITS = 6
+SETTINGS = {
+    "vae": {"latent_dim": BITS, "image_shape": SHAPE, "hidden": [8], "epochs": 1, "batch_size": 16},
+    "autoencoder": {"latent_dim": BITS, "image_shape": SHAPE, "epochs": 1, "batch_size": 16},
+    "deep": {
+        "bits": BITS, "num_classes": CLASSES, "image_shape": SHAPE, "epochs": 1, "batch_size": 16,
+    },
+    "pixels": {},
+    "pca": {"dims": BITS},
+}  # fmt: skip
+DISTANCES = ("hamming", "euclidean")
+ATOL = 1e-4
+
+every = pytest.mark.parametrize("name", HASHERS)
+
+
+def images_and_labels(seed=0):
+    """Images of a class share a pattern."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(N) % CLASSES).astype(np.int32)
+    patterns = rng.integers(40, 216, (CLASSES, *SHAPE))
+    noise = rng.integers(-40, 40, (N, *SHAPE))
+    return (patterns[labels] + noise).astype(np.uint8), labels
+
+
+IMAGES, LABELS = images_and_labels()
+
+
+def make(name):
+    return HASHERS[name](**SETTINGS.get(name, {"bits": BITS}))
+
+
+@functools.cache
+def fitted(name):
+    hasher = make(name)
+    return hasher, *hasher.fit(jax.random.key(0), IMAGES, LABELS)
+
+
+@functools.cache
+def codes(name):
+    hasher, params, _ = fitted(name)
+    return np.asarray(hasher.encode(params, IMAGES))
+
+
+@every
+def test_fit_gives_params_and_named_numbers(name):
+    _, _, info = fitted(name)
+    assert all(isinstance(key, str) and np.isfinite(float(value)) for key, value in info.items())
+
+
+@every
+def test_a_code_has_one_finite_number_per_bit_or_dimension(name):
+    expected = IMAGES[0].size if name == "pixels" else BITS
+    assert codes(name).shape == (N, expected)
+    assert codes(name).dtype == np.float32
+    assert np.all(np.isfinite(codes(name)))
+
+
+@every
+def test_codes_tell_images_apart(name):
+    z = codes(name)
+    assert len(np.unique(z >= 0 if make(name).distance == "hamming" else z, axis=0)) > 1
+
+
+@every
+def test_the_distance_is_one_that_scores_know(name):
+    assert make(name).distance in DISTANCES
+
+
+@every
+def test_a_code_does_not_depend_on_the_images_beside_it(name):
+    hasher, params, _ = fitted(name)
+    reversed_codes = np.asarray(hasher.encode(params, IMAGES[::-1]))
+    np.testing.assert_allclose(reversed_codes[::-1], codes(name), atol=ATOL)
+    np.testing.assert_allclose(hasher.encode(params, IMAGES[:5]), codes(name)[:5], atol=ATOL)
+
+
+@every
+def test_encoding_is_compiled_once_per_shape(name):
+    hasher, params, _ = fitted(name)
+    codes(name)
+    assert isinstance(hasher.encode, jax.stages.Wrapped)
+    before = hasher.encode._cache_size()
+    hasher.encode(params, IMAGES[::-1])
+    assert hasher.encode._cache_size() == before
+
+
+@every
+def test_equal_keys_give_equal_codes(name):
+    hasher, *_ = fitted(name)
+    params, _ = hasher.fit(jax.random.key(0), IMAGES, LABELS)
+    np.testing.assert_array_equal(hasher.encode(params, IMAGES), codes(name))
+
+
+@every
+def test_settings_are_plain_json_that_makes_the_hasher_again(name):
+    hasher = make(name)
+    spec = json.loads(json.dumps(dict(hasher.spec)))
+    assert spec.keys() == {"name", "settings"}
+    assert spec["name"] == name
+    again = HASHERS[name](**spec["settings"])
+    assert json.loads(json.dumps(dict(again.spec))) == spec
+    assert again.distance == hasher.distance
+    given = SETTINGS.get(name, {"bits": BITS})
+    assert {key: spec["settings"][key] for key in given} == json.loads(json.dumps(given))
+
+
+@every
+def test_a_decoder_gives_an_image_in_the_unit_range_for_each_code(name):
+    hasher, params, _ = fitted(name)
+    for decoded in (
+        None if hasher.decode is None else hasher.decode(params, codes(name)),
+        None if hasher.reconstruct is None else hasher.reconstruct(params, IMAGES),
+        None if hasher.generate is None else hasher.generate(params, jax.random.key(1), N),
+    ):
+        if decoded is not None:
+            assert decoded.shape == IMAGES.shape
+            assert np.all((np.asarray(decoded) >= 0) & (np.asarray(decoded) <= 1))
+
+
+@every
+def test_measures_are_one_finite_number_per_image(name):
+    hasher, params, _ = fitted(name)
+    if hasher.measure is None:
+        return
+    measured = hasher.measure(params, jax.random.key(1), IMAGES, LABELS)
+    assert measured
+    assert all(value.shape == (N,) and np.all(np.isfinite(value)) for value in measured.values())
+
+
+@every
+def test_an_epoch_is_reported_where_there_are_epochs(name):
+    hasher, calls = make(name), []
+    hasher.fit(jax.random.key(0), IMAGES, LABELS, on_epoch=lambda *info: calls.append(info))
+    assert len(calls) == (hasher.training.epochs if hasher.training else 0)
+
+
+LOAD = """
+import sys
+import numpy as np
+from jaxret import load_encoder
+
+folder, *names = sys.argv[1:]
+images = np.load(f"{folder}/images.npy")
+codes = {name: load_encoder(f"{folder}/{name}", batch_size=len(images)).encode(images)
+         for name in names}
+np.savez(f"{folder}/codes.npz", **codes)
+"""
+
+
+def test_another_process_loads_every_hasher_and_makes_the_same_codes_bit_for_bit(tmp_path):
+    for name in HASHERS:
+        hasher, params, _ = fitted(name)
+        save_encoder(tmp_path / name, hasher, params, image_size=SHAPE)
+    np.save(tmp_path / "images.npy", IMAGES)
+    subprocess.run([sys.executable, "-c", LOAD, tmp_path, *HASHERS], check=True)
+    with np.load(tmp_path / "codes.npz") as found:
+        for name in HASHERS:
+            np.testing.assert_array_equal(found[name], codes(name), err_msg=name)
+
+
+@every
+def test_a_loaded_encoder_carries_the_whole_hasher(name, tmp_path):
+    hasher, params, _ = fitted(name)
+    digest = save_encoder(tmp_path, hasher, params, image_size=SHAPE)
+    loaded = load_encoder(tmp_path, batch_size=N)
+    assert (loaded.digest, loaded.distance) == (digest, hasher.distance)
+    assert loaded.bits_or_dims == codes(name).shape[1]
+    if hasher.decode is not None:
+        decoded = loaded.hasher.decode(loaded.params, codes(name))
+        np.testing.assert_allclose(decoded, hasher.decode(params, codes(name)), atol=ATOL)
