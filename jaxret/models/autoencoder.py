@@ -21,7 +21,7 @@ class Autoencoder(nn.Module):
     decoder: nn.Module
     head_size: int | None
 
-    def setup(self):
+    def setup(self) -> None:
         if self.head_size is not None:
             self.head = nn.Dense(self.head_size, kernel_init=XAVIER)
 

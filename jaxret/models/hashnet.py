@@ -113,7 +113,7 @@ class HashNet(nn.Module):
     bn_order: str = "natural"
     dtype: Any = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         if self.depth not in DEPTHS:
             raise ValueError(
                 f"depth must lie between {DEPTHS[0]} and {DEPTHS[-1]}, got {self.depth}"
