@@ -1,144 +1,208 @@
-"""Encoding throughput: images to codes, batch 1, 100 and 10,000, jaxret beside PyTorch.
+"""Encoding throughput: images to codes, batch by batch, jaxret and PyTorch.
 
-    python benchmarks/encode.py [--quick] [--json=FILE]
+    python benchmarks/encode.py [--quick] [--json=FILE] [--batches=1,100,10000] [--cases=784]
 
-The encoder of Torres 2018 (784-500-100-10), convolutional ones, and DRHN-1's (Jimenez 2017), on
-bytes that lie in memory, as a server would have them: scaling to [0, 1] is part of the work, and so
-is handing the codes back to the host. PyTorch convolves in its own layout and as channels_last.
+The encoder of Torres 2018 (784-500-100-10), convolutional ones, and DRHN-1's (Jimenez 2017), from
+bytes in the host's memory to codes in the host's memory, as a server has them; scaling to [0, 1] is
+part of the work. With --on_device images and codes stay on the accelerator. PyTorch, where it is
+installed, convolves in its own layout and as channels_last. Rows are written after each case, and
+those that the JSON file already holds are skipped.
 """
 
+import argparse
+import itertools
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import timing
 
-SHAPE, COLOUR, LATENT = (28, 28, 1), (32, 32, 3), 10
+SHAPE, COLOR, LATENT = (28, 28, 1), (32, 32, 3), 10
 DRHN = "DRHN-1, 48 bits"
+TARGET_SECONDS = 0.25  # of one timed run
+
+
+def started(hasher):
+    """Return (encode, params) of a hasher with its first weights, which do not matter for speed."""
+    import jax
+
+    from jaxret import hashers
+
+    state = hasher.training.trainer.init(jax.random.key(0), hasher.training.hyper)
+    return hasher.encode, hashers.weights(state)
 
 
 def dense():
-    """(encode, params): jitted, of the VAE of Torres 2018."""
-    import jax
+    """Return (encode, params) of the VAE of Torres 2018."""
+    import jaxret
 
-    from jaxret import hashers, models
-    from jaxret.hashers import latents
-
-    latent = latents.gaussian(LATENT)
-    model = models.dense_autoencoder(SHAPE, latent.head_size, (500, 100))
-    vae = hashers.make_vae(model, latent, SHAPE)
-    return jax.jit(vae.mean), vae.trainer.init(jax.random.key(0), {"learning_rate": 1e-3}).params
+    return started(jaxret.vae_hasher(LATENT, SHAPE))
 
 
-def convolutional(name: str, channels: tuple[int, ...], head_size: int | None):
-    """(encode, params): jitted, of an autoencoder of jaxret.models.MODELS."""
-    import jax
+def convolutional(name: str, channels: tuple[int, ...], head_size: int):
+    """Return (encode, params) of an autoencoder of jaxret.models.MODELS; head size 0: no head."""
+    import jaxret
 
-    from jaxret import hashers, models, train
-
-    model = models.MODELS[name](SHAPE, head_size, channels)
-    made = hashers.make_autoencoder(model, SHAPE)
-    init = made.trainer.init(jax.random.key(0), {"learning_rate": 1e-3})
-    return jax.jit(made.encode, compiler_options=train.convolution_options()), init.params
+    return started(jaxret.autoencoder_hasher(head_size, SHAPE, model=name, channels=channels))
 
 
 def deep_hash():
-    """(encode, variables): jitted, of DRHN-1 with 48 bits."""
-    import jax
+    """Return (encode, params) of DRHN-1 with 48 bits."""
+    import jaxret
 
-    from jaxret import hashers, models, train
-
-    mean = np.full(COLOUR, 0.5, np.float32)
-    made = hashers.make_hashnet(models.HashNet(1, 48, 10), mean)
-    hyper = {"learning_rate": 0.1, "weight_decay": 0.0, "step": 0, "steps": 1}
-    encode = jax.jit(made.encode, compiler_options=train.convolution_options())
-    return encode, hashers.weights(made.trainer.init(jax.random.key(0), hyper))
+    return started(jaxret.deep_hasher(48, 10, COLOR))
 
 
 CASES = {
     "784-500-100-10": dense,
-    "conv_up 16-8-8, no head (Sahu, C)": lambda: convolutional("conv_up", (16, 8, 8), None),
+    "conv_up 16-8-8, no head (Sahu, C)": lambda: convolutional("conv_up", (16, 8, 8), 0),
     "conv_dense_transposed 16-32, 32": lambda: convolutional("conv_dense_transposed", (16, 32), 32),
     DRHN: deep_hash,
 }
 
 
-def random_images(case: str, n: int) -> np.ndarray:
-    """As many images as asked for, as a case takes them, u8[n h w c]."""
-    shape = (n, *(COLOUR if case == DRHN else SHAPE))
+def random_images(case: str, count: int) -> np.ndarray:
+    """Return random images of the shape that a case encodes, u8[n h w c]."""
+    shape = (count, *(COLOR if case == DRHN else SHAPE))
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def to_host(encode, params):
-    """A function of images; many go in batches, whose activations stay in a cache."""
+def to_host(encode: Callable, params: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from images to codes, both in the host's memory.
+
+    On a CPU many images go in batches, whose activations stay in the caches.
+    """
+    import jax
+
     from jaxret.evaluate import encode_in_batches
 
+    on_cpu = jax.default_backend() == "cpu"
+
     def codes(images):
-        if len(images) > 1000:
+        if on_cpu and len(images) > 1000:
             return np.asarray(encode_in_batches(encode, params, images))
         return np.asarray(encode(params, images))
 
     return codes
 
 
-def pytorch(params, channels_last: bool):
-    """The same encoder, with the same weights; of a VAE's head only the means."""
+def on_device(encode: Callable, params: Any, images: np.ndarray) -> Callable[[], Any]:
+    """Return a function that encodes images which are on the device, and leaves the codes there."""
+    import jax
+    import jax.numpy as jnp
+
+    images = jnp.asarray(images)
+    return lambda: jax.block_until_ready(encode(params, images))
+
+
+def pytorch(params: Any, channels_last: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the encoder in PyTorch with the same weights; a VAE's codes are followed by variances."""
     import peers
     import torch
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     layout = torch.channels_last if channels_last else torch.contiguous_format
     make = peers.hash_encoder if "trunk" in params.get("params", {}) else peers.encoder
-    encoder = make(params).eval().to(memory_format=layout)
+    encoder = make(params).eval().to(device, memory_format=layout)
+    at_once = 1000 if device == "cpu" else 100_000
 
     def batch(images):
-        x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
         return encoder(x.contiguous(memory_format=layout))
 
     @torch.inference_mode()
     def codes(images):
-        return torch.cat([batch(part) for part in np.split(images, max(1, len(images) // 1000))])
+        parts = np.split(images, range(at_once, len(images), at_once))
+        return torch.cat([batch(part) for part in parts])
 
-    return lambda images: codes(images).numpy()
+    return lambda images: codes(images).cpu().numpy()
+
+
+def peers_of(params: Any) -> dict[str, Callable]:
+    """Return PyTorch's encoders by name; none where it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    name = f"PyTorch {torch.__version__} eager"
+    encoders = {name: pytorch(params, False)}
+    if "Conv_0" in params.get("encoder", ["Conv_0"]):
+        encoders[f"{name}, channels_last"] = pytorch(params, True)
+    return encoders
+
+
+def rows_of(case: str, batch: int, encode, params, peers, options) -> list[timing.Row]:
+    """Return the rows of one case and batch size."""
+    images = random_images(case, batch)
+    ours = to_host(encode, params)
+    name = f"encode {case}, batch {batch}"
+    codes = ours(images)
+    equal = {
+        peer: bool(np.allclose(codes, theirs(images)[:, : codes.shape[1]], atol=1e-3))
+        for peer, theirs in peers.items()
+    }
+    start = time.perf_counter()
+    ours(images)
+    seconds = time.perf_counter() - start
+    calls = max(1, int(TARGET_SECONDS / (5 if options.quick else 1) / seconds))
+    sizes = {"work": batch, "calls": calls, "repeats": 3 if options.quick else 9}
+    functions = {peer: partial(theirs, images) for peer, theirs in peers.items()}
+    rows = timing.compare(name, partial(ours, images), functions, equal=equal, **sizes)
+    if options.on_device:
+        run = on_device(encode, params, images)
+        rows += timing.compare(f"{name}, on the device", run, {}, equal={}, **sizes)
+    return rows
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Parse a list such as 1,100."""
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+def parse() -> argparse.Namespace:
+    """Return the options."""
+    parser = timing.parser(__doc__)
+    cases = parser.add_argument_group("cases")
+    cases.add_argument(
+        "--batches", type=numbers, metavar="LIST",
+        help="Encode batches of these sizes (default: 1,100,10000; quick: 1,100).",
+    )  # fmt: skip
+    cases.add_argument(
+        "--cases", default="", metavar="TEXT", help="Run only the encoders whose name has this."
+    )
+    cases.add_argument(
+        "--on_device", action="store_true",
+        help="Also time images and codes that stay on the accelerator.",
+    )  # fmt: skip
+    cases.add_argument(
+        "--seconds", type=float, default=float("inf"), metavar="S",
+        help="Start no case after this many seconds (default: run all).",
+    )  # fmt: skip
+    options = parser.parse_args()
+    if options.batches is None:
+        options.batches = (1, 100) if options.quick else (1, 100, 10_000)
+    return options
 
 
 def main() -> None:
     """Time and write."""
-    options = timing.parser(__doc__).parse_args()
+    options = parse()
+    deadline = time.monotonic() + options.seconds
     print(timing.machine())
-    rows = []
+    timing.installed("torch")
+    rows = timing.read(options.json)
+    done = {row["case"] for row in rows}
     for case, make in CASES.items():
+        wanted = [b for b in options.batches if f"encode {case}, batch {b}" not in done]
+        if options.cases not in case or not wanted:
+            continue
         encode, params = make()
-        ours, peers = to_host(encode, params), peers_of(params)
-        for batch, calls in ((1, 500), (100, 50), (10_000, 1)):
-            images = random_images(case, batch)
-            codes = ours(images)
-            rows += timing.beside(
-                f"encode {case}, batch {batch}",
-                partial(ours, images),
-                {name: partial(peer, images) for name, peer in peers.items()},
-                equal={
-                    name: bool(np.allclose(codes, peer(images)[:, : codes.shape[1]], atol=1e-4))
-                    for name, peer in peers.items()
-                },
-                work=batch,
-                calls=max(1, calls // (5 if options.quick else 1)),
-                repeats=5 if options.quick else 9,
-            )
-    timing.write(options.json, rows)
-
-
-def peers_of(params) -> dict[str, Callable]:
-    """PyTorch's encoders by name; none where it is not installed."""
-    try:
-        import torch
-    except ImportError:
-        print("PyTorch is not installed: no peer")
-        return {}
-    name = f"PyTorch {torch.__version__} eager"
-    found = {name: pytorch(params, False)}
-    if "Conv_0" in params.get("encoder", ["Conv_0"]):
-        found[f"{name}, channels_last"] = pytorch(params, True)
-    return found
+        peers = peers_of(params)
+        for batch in itertools.takewhile(lambda _: time.monotonic() < deadline, wanted):
+            rows += rows_of(case, batch, encode, params, peers, options)
+            timing.write(options.json, rows)
 
 
 if __name__ == "__main__":

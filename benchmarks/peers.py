@@ -1,19 +1,26 @@
-"""jaxret's networks in PyTorch, as a user writes them, weights shared: autoencoders and DRHN.
+"""jaxret's networks in PyTorch, as a PyTorch user writes them: autoencoders and DRHN.
 
-They are made from the parameters of jaxret.models; maps are NCHW in shape, in memory also as
-channels_last.
+Each is made from the parameters of a jaxret model, so that both compute the same function. Feature
+maps have NCHW shape; callers may store them as channels_last. This module is no command.
 """
 
 import math
 
 import numpy as np
+
+if __name__ == "__main__":  # before PyTorch, which need not be installed
+    import timing
+
+    timing.no_command(__file__, "train.py and encode.py")
+    raise SystemExit
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 
 class Mapped(nn.Module):
-    """A function of a map as a module."""
+    """Apply a function of a feature map."""
 
     def __init__(self, function):
         super().__init__()
@@ -25,7 +32,10 @@ class Mapped(nn.Module):
 
 
 def encoder(params) -> nn.Sequential:
-    """Convolutions with ReLU and max-pooling, then dense layers with ReLU, then the head."""
+    """Return the encoder of an autoencoder.
+
+    Convolutions with ReLU and max-pooling, then dense layers with ReLU, then the head.
+    """
     modules = []
     for layer in _layers(params["encoder"], "Conv"):
         modules += [_convolution(layer), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
@@ -38,7 +48,13 @@ def encoder(params) -> nn.Sequential:
 
 
 def conv_decoder(params, image_shape, transposed: bool) -> nn.Sequential:
-    """A dense layer with ReLU, where there is one, and doublings with ReLU up to the image."""
+    """Return a decoder: dense layers with ReLU, then doublings with ReLU up to the image's size.
+
+    Args:
+        params: of jaxret's autoencoder.
+        image_shape: (height, width, channels).
+        transposed: whether doublings are transposed convolutions; else upsampling and convolution.
+    """
     doublings = _layers(params["decoder"], "Doubling")
     sides = [image_shape[:2]]
     for _ in doublings:
@@ -59,7 +75,7 @@ def conv_decoder(params, image_shape, transposed: bool) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """Two convolutions, added to what came in; see jaxret.models.hashnet.Block."""
+    """Add two convolutions to the input, as jaxret.models.hashnet.Block does."""
 
     def __init__(self, params, stride):
         super().__init__()
@@ -79,7 +95,7 @@ class Block(nn.Module):
 
 
 def hashnet(params) -> tuple[nn.Sequential, nn.Linear]:
-    """DRHN's encoder, from normalised images to the hash layer's units, and its classifier."""
+    """Return DRHN's encoder (normalised images to hash units) and its classifier."""
     trunk = params["trunk"]
     modules = [_unbiased(trunk["Conv_0"], 1), _normalisation(trunk["BatchNorm_0"]), nn.ReLU()]
     blocks = sorted(_layers(trunk, "Block", named=True), key=lambda named: int(named[0][6:]))
@@ -91,7 +107,7 @@ def hashnet(params) -> tuple[nn.Sequential, nn.Linear]:
 
 
 def hash_encoder(variables) -> nn.Sequential:
-    """From images in [0, 1] to the hash layer's units: without the mean image, then `hashnet`."""
+    """Return DRHN's encoder of images in [0, 1]: subtract the mean image, then encode."""
     mean = torch.from_numpy(np.array(variables["mean"])).permute(2, 0, 1)[None]
     return nn.Sequential(Mapped(lambda x: x - mean), *hashnet(variables["params"])[0])
 
@@ -105,13 +121,13 @@ def _unbiased(layer, stride):
 
 
 def _normalisation(layer):
-    """With new statistics, as those of a network that has not been trained."""
+    """Return a normalisation with fresh statistics, as an untrained network has."""
     return nn.BatchNorm2d(len(layer["scale"]), eps=1e-4)
 
 
 def _layers(params, kind, named=False):
-    found = [(name, layer) for name, layer in params.items() if name.startswith(kind)]
-    return found if named else [layer for _, layer in found]
+    layers = [(name, layer) for name, layer in params.items() if name.startswith(kind)]
+    return layers if named else [layer for _, layer in layers]
 
 
 def _convolution(layer):
@@ -121,7 +137,11 @@ def _convolution(layer):
 
 
 def _transposed(layer):
-    """PyTorch spreads a kernel where Flax correlates with it: it is turned, one row is beyond."""
+    """Return a transposed convolution.
+
+    PyTorch spreads the kernel and Flax correlates with it, so the kernel is turned around. The
+    output has one more row and column than PyTorch users expect; the caller cuts them off.
+    """
     wide, narrow = layer["kernel"].shape[2:]
     module = nn.ConvTranspose2d(wide, narrow, 3, stride=2)
     turned = np.asarray(layer["kernel"])[::-1, ::-1]

@@ -1,12 +1,13 @@
-"""Whole jobs at scale: a gallery searched from a mapped file, the map over a whole gallery.
+"""Whole jobs at scale: search of a mapped file, mean average precision over a whole gallery.
 
     python benchmarks/scale.py --folder=/tmp/gallery          # needs 1.6 GB there for 10^8 codes
 
-Each job runs in a process of its own, whose greatest resident memory is its row's peak_bytes,
-imports and compilation included. `equal`: the mapped search found exactly the neighbours that were
-planted, in order; the map is compared with its definition on a few queries.
+Each job runs in a process of its own; peak_bytes is the greatest resident memory of that process,
+imports and compilation included. `equal`: the search of the file finds exactly the neighbors that
+were planted, in order; the mean average precision is compared with its definition on 50 queries.
 """
 
+import argparse
 import json
 import resource
 import shutil
@@ -25,8 +26,10 @@ STRETCH = 10_000_000  # codes made at a time
 
 
 def queries_and_planted(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Queries, and for each of them rows of the gallery to hold codes 0, 0, 1, 1, ... 4, 4 bits
-    away: no random code of 64 bits comes so near, even among a thousand million.
+    """Return queries u64[q], and for each the rows i64[q 10] where near codes are planted.
+
+    They lie 0, 0, 1, 1, ... 4, 4 bits from the query: no random code of 64 bits comes so near, even
+    among a thousand million.
     """
     words = rng.integers(0, 2**64, QUERIES, dtype=np.uint64)
     rows = rng.choice(n, (QUERIES, NEIGHBORS // 2, 2), replace=False, shuffle=False)
@@ -34,7 +37,7 @@ def queries_and_planted(rng: np.random.Generator, n: int) -> tuple[np.ndarray, n
 
 
 def make(folder: Path, n: int) -> None:
-    """A gallery of n random codes among which the neighbours are planted, saved."""
+    """Save a gallery of n random codes among which the neighbors are planted."""
     from jaxret.gallery import Gallery
 
     rng = np.random.default_rng(0)
@@ -50,7 +53,7 @@ def make(folder: Path, n: int) -> None:
 
 
 def mapped_search(folder: Path, n: int) -> dict[str, Any]:
-    """Search the folder without reading it into memory."""
+    """Return the row of a search in the folder that does not read it into memory."""
     from jaxret.gallery import Gallery
 
     words, rows = queries_and_planted(np.random.default_rng(0), n)
@@ -68,7 +71,7 @@ def mapped_search(folder: Path, n: int) -> dict[str, Any]:
 
 
 def whole_map(n: int) -> dict[str, Any]:
-    """The map over all of n rows for a sixth as many queries, ties and their bounds included."""
+    """Return the row of mean average precision over all n rows, for n / 6 queries, with ties."""
     from jaxret.evaluate import retrieval_scores
 
     rng = np.random.default_rng(0)
@@ -98,21 +101,30 @@ def whole_map(n: int) -> dict[str, Any]:
 
 
 def alone(*arguments: Any) -> dict[str, Any]:
-    """One job in a process of its own."""
+    """Return the row of a job that runs in a process of its own; print what else it prints."""
     command = [sys.executable, __file__, "--job", json.dumps(arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    *said, row = done.stdout.splitlines()
-    print(*said, sep="\n", end="\n" * bool(said))
+    *lines, row = done.stdout.splitlines()
+    print(*lines, sep="\n", end="\n" * bool(lines))
     return json.loads(row)
 
 
 def main() -> None:
     """Run both jobs, or one of them for a parent."""
     parser = timing.parser(__doc__)
-    parser.add_argument("--n", type=int, default=100_000_000, help="codes in the mapped gallery")
-    parser.add_argument("--rows", type=int, default=60_000, help="rows of the map")
-    parser.add_argument("--folder", type=Path, help="where the gallery is written, and removed")
-    parser.add_argument("--job", help="for the script itself")
+    sizes = parser.add_argument_group("sizes")
+    sizes.add_argument(
+        "--n", type=int, default=100_000_000,
+        help="Put this many codes into the mapped gallery (default: %(default)s).",
+    )  # fmt: skip
+    sizes.add_argument(
+        "--rows", type=int, default=60_000,
+        help="Score a gallery of this many rows (default: %(default)s).",
+    )  # fmt: skip
+    sizes.add_argument(
+        "--folder", type=Path, help="Write the gallery under this folder, and remove it at the end."
+    )
+    parser.add_argument("--job", help=argparse.SUPPRESS)  # for the script's own processes
     options = parser.parse_args()
     if options.job:
         name, *arguments = json.loads(options.job)

@@ -1,19 +1,19 @@
-"""Exact search: jaxret beside faiss and usearch, over sizes, code lengths, queries and neighbours.
+"""Exact search: jaxret and faiss, usearch, over sizes, code lengths, queries and neighbors.
 
     python benchmarks/search.py --quick
     python benchmarks/search.py --json=FILE --chart=FILE.png [--n=1000000 --bits=64 --k=10,100]
-    python benchmarks/search.py --device --json=FILE      # one accelerator: sizes up to 10^9 codes
 
-The gallery is laid out once, outside the timing, as faiss builds its index outside it. Codes and
-vectors are random. A row is one case beside one peer, timed in turn with it; faiss runs in two
-modes of very different speed on some machines, so its fastest run is given too (ratio_to_best).
-A peer whose search would take minutes gets the first peer_queries of the queries, and its seconds
-are scaled to all of them. peak_bytes is by how much resident memory grew at its peak during the
-first search, compilation included, on Linux; where that took over 30 seconds, the first searches
-are the ones that count. Cases that the JSON file holds are not run again: a grid that was stopped
-goes on, and a chart is drawn of all that is there.
+The gallery is laid out once, outside the timing; faiss builds its index outside it as well. Codes
+and vectors are random. A row is one case and one peer, timed in turn. faiss runs in two modes of
+very different speed on some machines, so a row also has the ratio to its fastest run
+(ratio_to_best). A peer whose search would take minutes gets only the first peer_queries of the
+queries, and its seconds are scaled to all of them. peak_bytes is by how much resident memory grows
+at its peak during the first search, compilation included (Linux); where that search takes over 30
+seconds, it is also the one that is timed. Cases that the JSON file already holds are skipped, so a
+stopped grid continues, and a chart shows all that is there. For an accelerator: search_device.py.
 """
 
+import argparse
 import itertools
 import re
 import sys
@@ -24,22 +24,21 @@ from typing import Any
 
 import numpy as np
 import timing
+from search_peers import Search, faiss_peers, usearch_peer
 
 SIZES = (60_000, 1_000_000, 10_000_000)
 BITS = (16, 32, 48, 64, 128, 256)
 DIMENSIONS = (10, 64, 128)
 QUERIES = (1, 100, 10_000)
 NEIGHBORS = (1, 10, 100, 1000)
-LONG = 6  # seconds: what takes so long is timed once
-FIRST = 30  # seconds: where ours takes so long the first searches count, with compilation
-PEER_PAIRS = 2 * 10**9  # query and row: what a peer is given at most,
-PEER_VECTORS = 2000  # but so many vectors: faiss multiplies 1,000 at a fifth of its rate for 2,000
-
-Search = Callable[[], tuple[np.ndarray, np.ndarray]]  # distances and rows
+LONG = 6  # seconds: a search that takes longer is timed once
+FIRST = 30  # seconds: where our first search takes longer, it is the timed one
+PEER_PAIRS = 2 * 10**9  # pairs of query and row that a peer gets at most,
+PEER_VECTORS = 2000  # but at least this many vectors: with 1,000 faiss has a fifth of its speed
 
 
 def random_codes(rng: np.random.Generator, n: int, bits: int) -> np.ndarray:
-    """Packed random codes, u32[n w], the bits that fill the last word up 0."""
+    """Return packed random codes, u32[n w]; the padding bits of the last word are 0."""
     words = rng.integers(0, 2**32, (n, -(-bits // 32)), dtype=np.uint32)
     if bits % 32:
         words[:, -1] &= np.uint32(2 ** (bits % 32) - 1)
@@ -47,7 +46,7 @@ def random_codes(rng: np.random.Generator, n: int, bits: int) -> np.ndarray:
 
 
 def own_hamming(gallery: np.ndarray) -> Callable[[np.ndarray, int], Search]:
-    """Search of a gallery that is laid out once."""
+    """Return a search of codes, u32[n w], that are laid out once."""
     from jaxret import search
 
     layout = search.lay_out(gallery)
@@ -55,10 +54,10 @@ def own_hamming(gallery: np.ndarray) -> Callable[[np.ndarray, int], Search]:
 
 
 def own_euclidean(gallery: np.ndarray) -> Callable[[np.ndarray, int], Search]:
-    """Search of vectors that are laid out once."""
+    """Return a search of vectors, f32[n d], that are laid out once."""
     from jaxret import search
 
-    layout = search.lay_out_vectors(gallery)
+    layout = search.lay_out(gallery)
     return lambda query, k: lambda: _host(search.euclidean_topk(query, layout, k))
 
 
@@ -66,67 +65,19 @@ def _host(found: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found.distances), np.asarray(found.indices)
 
 
-def faiss_peers(gallery: np.ndarray, bits: int | None) -> dict[str, Callable]:
-    """The exact indexes of faiss, with 2 threads and with 1."""
-    try:
-        import faiss
-    except ImportError:
-        return {}
-    if bits is None:
-        index = faiss.IndexFlatL2(gallery.shape[1])
-        rows = gallery
-    else:
-        rows = gallery.view(np.uint8)[:, : -(-bits // 8)]
-        index = faiss.IndexBinaryFlat(8 * rows.shape[1])
-    index.add(np.ascontiguousarray(rows))
-
-    def peer(threads: int) -> Callable[[np.ndarray, int], Search]:
-        def prepared(query: np.ndarray, k: int) -> Search:
-            if bits is not None:
-                query = np.ascontiguousarray(query.view(np.uint8)[:, : -(-bits // 8)])
-
-            def run():
-                faiss.omp_set_num_threads(threads)
-                return index.search(query, k)
-
-            return run
-
-        return prepared
-
-    name = f"faiss {faiss.__version__}"
-    return {f"{name} 2 threads": peer(2), f"{name} 1 thread": peer(1)}
-
-
-def usearch_peer(gallery: np.ndarray, bits: int | None) -> dict[str, Callable]:
-    """The exact search of usearch: slow, so only for a gallery of a million and few queries."""
-    try:
-        import usearch
-        from usearch.index import MetricKind
-        from usearch.index import search as exact
-    except ImportError:
-        return {}
-    if bits is None or len(gallery) > 1_000_000:
-        return {}
-    rows = np.ascontiguousarray(gallery.view(np.uint8))
-
-    def prepared(query: np.ndarray, k: int) -> Search:
-        packed = np.ascontiguousarray(query.view(np.uint8))
-
-        def run():
-            found = exact(rows, packed, k, MetricKind.Hamming, exact=True)
-            shape = (len(packed), -1)
-            return np.reshape(found.distances, shape), np.reshape(found.keys, shape)
-
-        return run
-
-    return {f"usearch {usearch.__version__} exact": prepared}
-
-
 def is_exact(ours: tuple, peer: tuple, query: np.ndarray, gallery: np.ndarray, bits) -> bool:
-    """The same distances as the peer's; ours in order of (distance, row), each row's own.
+    """Return whether our neighbors are the exact ones.
 
-    At small sizes the whole order is that of NumPy's stable sort, too. Euclidean distances are
-    compared with a tolerance: faiss computes them by a matrix product.
+    Our distances must equal the peer's, be those of our rows, and come in the order of (distance,
+    row); up to 60,000 rows the order must also be that of NumPy's stable sort. Euclidean distances
+    are compared with a tolerance, because faiss computes them by a matrix product.
+
+    Args:
+        ours: distances and rows, each [q k].
+        peer: the same of a peer.
+        query: u32[q w], or f32[q d].
+        gallery: u32[n w], or f32[n d].
+        bits: length of the codes; None: vectors.
     """
     distances, rows = ours
     if bits is None:
@@ -149,10 +100,10 @@ def is_exact(ours: tuple, peer: tuple, query: np.ndarray, gallery: np.ndarray, b
 
 
 def peak_growth(function: Callable[[], Any]) -> int | None:
-    """Bytes by which resident memory grew at its peak, where Linux tells."""
+    """Return by how many bytes resident memory grows at its peak, None where nothing tells."""
     status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     try:
-        refs.write_text("5")  # the peak starts anew
+        refs.write_text("5")  # reset the peak
     except OSError:
         function()
         return None
@@ -169,9 +120,15 @@ def _kilobytes(status: Path, field: str) -> int:
 def run_case(
     case: str, own: Search, peers: dict[str, Search], check: Callable, share: float, seconds: float
 ) -> list[dict[str, Any]]:
-    """Time one case beside each peer, all in turn, within about so many seconds.
+    """Return the rows of one case, a row per peer, all timed in turn.
 
-    The peers answer this share of the queries.
+    Args:
+        case: the case's name.
+        own: jaxret's search.
+        peers: name -> search.
+        check: (ours, theirs) -> whether the results are equal.
+        share: of the queries that the peers answer; their seconds are divided by it.
+        seconds: what timing may take, about.
     """
     answers: list[tuple] = []
 
@@ -202,7 +159,7 @@ def run_case(
 
 
 def grid(options, rows: list[dict[str, Any]]) -> None:
-    """The cases that the options choose, appended to rows and written after each."""
+    """Run the cases that the options choose; append their rows and write after each case."""
     kinds = [("hamming", bits) for bits in options.bits] + [("euclidean", d) for d in options.d]
     done = {row["case"] for row in rows}
     for n, (kind, width) in itertools.product(options.n, kinds):
@@ -217,7 +174,7 @@ def grid(options, rows: list[dict[str, Any]]) -> None:
 
 
 def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> None:
-    """All cases of one gallery, of codes or (bits is None) of vectors."""
+    """Run all cases of one gallery, of codes or, where bits is None, of vectors."""
     rng = np.random.default_rng(0)
     most = max(q for q, _ in cases.values())
     if bits:
@@ -226,20 +183,20 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
     else:
         gallery, queries = (rng.standard_normal((m, width), np.float32) for m in (n, most))
         own = own_euclidean(gallery)
-    everyone = faiss_peers(gallery, bits) | usearch_peer(gallery, bits)
+    all_peers = faiss_peers(gallery, bits) | usearch_peer(gallery, bits)
     for case, (q, k) in cases.items():
         query = queries[:q]
         peer_query = query[: max(1 if bits else PEER_VECTORS, PEER_PAIRS // n)]
         peers = {
             name: peer(peer_query, k)
-            for name, peer in everyone.items()
+            for name, peer in all_peers.items()
             if "usearch" not in name or (q == 100 and k == 10)
         }
 
         def check(ours, theirs, query=peer_query, k=k):
-            some = slice(min(len(query), max(1, 1_000_000 // k)))
-            ours, theirs = ([part[some] for part in found] for found in (ours, theirs))
-            return is_exact(ours, theirs, query[some], gallery, bits)
+            first = slice(min(len(query), max(1, 1_000_000 // k)))
+            ours, theirs = ([part[first] for part in found] for found in (ours, theirs))
+            return is_exact(ours, theirs, query[first], gallery, bits)
 
         share = len(peer_query) / q
         new = run_case(case, own(query, k), peers, check, share, options.seconds)
@@ -247,54 +204,8 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
         timing.write(options.json, rows)
 
 
-def device(options, rows: list[dict[str, Any]]) -> None:
-    """Throughput on one accelerator, and its share of what the device can copy and multiply."""
-    import jax
-    import jax.numpy as jnp
-
-    from jaxret import search
-    from jaxret.search import blocks
-
-    def seconds_of(function, *arguments):
-        run = lambda: jax.block_until_ready(function(*arguments))  # noqa: E731
-        (taken,) = timing.in_turn(run, repeats=5)
-        return float(np.median(taken))
-
-    big = jnp.zeros((2**28,), jnp.uint32)  # 1 GiB
-    copy = 2 * big.nbytes / seconds_of(jax.jit(lambda x: x + 1), big)
-    square = jnp.ones((8192, 8192), jnp.bfloat16)
-    multiply = 2 * 8192**3 / seconds_of(jax.jit(lambda x: x @ x), square)
-    print(f"copies {copy / 1e12:.2f} TB/s, multiplies {multiply / 1e12:.0f} Tflop/s (bfloat16)")
-    del big, square
-
-    for n, bits in itertools.product(options.n, options.bits):
-        words = -(-bits // 32)
-        groups = -(-n // blocks.BLOCK) * blocks.CLUSTER
-        shape = (groups, words, blocks.GROUP, blocks.LANES)
-        # Made where it is searched, and in the layout: 10^9 codes would take minutes to send.
-        codes = jax.jit(lambda shape=shape: jax.random.bits(jax.random.key(0), shape, "uint32"))()
-        layout = search.CodeBlocks(codes, jnp.int32(n))
-        for q, k in itertools.product(options.queries, options.k):
-            if k > n or q * n > options.pairs:
-                continue
-            query = jax.random.bits(jax.random.key(1), (q, words), "uint32")
-            run = lambda query=query, layout=layout, k=k: jax.block_until_ready(  # noqa: E731
-                search.hamming_topk(query, layout, k)
-            )
-            (taken,) = timing.in_turn(run, repeats=5)
-            row = timing.summary(f"device: hamming {bits} bits, n={n}, q={q}, k={k}", taken)
-            row["distances_per_second"] = q * n / row["seconds"]
-            # What must be read at least once, and what +-1 products would need.
-            row["share_of_copy"] = 4 * words * n / row["seconds"] / copy
-            row["share_of_multiply"] = 2 * q * n * bits / row["seconds"] / multiply
-            print(f"{timing.line(row)}  {row['distances_per_second']:.3g} distances/s", flush=True)
-            rows.append(row)
-            timing.write(options.json, rows)
-        del layout, codes
-
-
 def chart(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Seconds per query against the gallery's size and against the number of queries, log-log."""
+    """Draw seconds against the gallery's size and against the number of queries, log-log."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -329,7 +240,7 @@ CASE = re.compile(r"\w+ (?P<width>\d+) (?P<unit>\w+), n=(?P<n>\d+), q=(?P<q>\d+)
 
 
 def tables(rows: list[dict[str, Any]]) -> str:
-    """All cases as markdown: a table for each kind, gallery size and number of queries."""
+    """Return all cases as markdown: one table per kind, gallery size and number of queries."""
     cells: dict[tuple, dict[tuple, list[str]]] = {}
     for row in rows:
         if not (found := CASE.fullmatch(row["case"])):
@@ -344,9 +255,9 @@ def tables(rows: list[dict[str, Any]]) -> str:
         if row.get("peak_bytes") is not None and len(cell) == 2:
             cell[0] += f", {row['peak_bytes'] / 2**20:.0f} MiB"
     lines = [
-        "Milliseconds for all queries together, with the growth of resident memory at the first "
+        "Milliseconds for all queries together, and the growth of resident memory in the first "
         "search;",
-        "then how many times faster than faiss with 2 threads / with 1 thread / usearch exact (u).",
+        "then the speed-up over faiss with 2 threads / with 1 thread / usearch exact (u).",
     ]
     for (unit, n, q), table in sorted(cells.items()):
         ks = sorted({k for _, k in table})
@@ -361,43 +272,57 @@ def tables(rows: list[dict[str, Any]]) -> str:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """A list such as 1,100."""
+    """Parse a list such as 1,100."""
     return tuple(int(part) for part in text.split(",") if part)
 
 
-def main() -> None:
-    """Time, check, write."""
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the options, with the sizes that --quick or the full grid stands for."""
     parser = timing.parser(__doc__)
-    parser.add_argument("--n", type=numbers, help="gallery sizes")
-    parser.add_argument("--bits", type=numbers, help="code lengths")
-    parser.add_argument("--d", type=numbers, help="dimensions of float vectors")
-    parser.add_argument("--queries", type=numbers, help="numbers of queries")
-    parser.add_argument("--k", type=numbers, help="numbers of neighbours")
-    parser.add_argument("--pairs", type=int, default=10**11, help="leave out larger q x n")
-    parser.add_argument("--seconds", type=float, default=10, help="of timing per case, about")
-    parser.add_argument("--chart", type=Path, help="write a log-log chart to this PNG")
-    parser.add_argument("--markdown", type=Path, help="write all cases as tables to this file")
-    parser.add_argument("--device", action="store_true", help="one accelerator, no peers")
-    options = parser.parse_args()
-    if options.device:
-        defaults = (10**6, 10**7, 10**8, 10**9), (64,), (), (1, 100, 10_000), (10, 100, 1000)
-        options.pairs = min(options.pairs, 10**12)
-    elif options.quick:
+    sizes = parser.add_argument_group("cases (lists such as 1,100)")
+    for name, what in (
+        ("n", "gallery sizes"), ("bits", "code lengths"), ("d", "dimensions of float vectors"),
+        ("queries", "numbers of queries"), ("k", "numbers of neighbors"),
+    ):  # fmt: skip
+        sizes.add_argument(f"--{name}", type=numbers, metavar="LIST", help=f"Set the {what}.")
+    sizes.add_argument(
+        "--pairs", type=int, default=10**11, metavar="N",
+        help="Leave out cases with more pairs of query and row (default: %(default)s).",
+    )  # fmt: skip
+    sizes.add_argument(
+        "--seconds", type=float, default=10, metavar="S",
+        help="Time each case for about this many seconds (default: %(default)s).",
+    )  # fmt: skip
+    output = parser.add_argument_group("further output")
+    output.add_argument(
+        "--chart", type=Path, metavar="FILE", help="Draw a log-log chart into this PNG file."
+    )
+    output.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="Write all cases as tables into this file."
+    )
+    options = parser.parse_args(arguments)
+    if options.quick:
         defaults = (60_000, 1_000_000), (64,), (64,), (1, 100), (10, 100)
-        options.seconds = min(options.seconds, 2)
+        options.seconds = min(options.seconds, 1)
     else:
         defaults = SIZES, BITS, DIMENSIONS, QUERIES, NEIGHBORS
     for name, default in zip(("n", "bits", "d", "queries", "k"), defaults, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, default)
+    return options
 
+
+def main() -> None:
+    """Time, check, write."""
+    options = parse()
     print(timing.machine())
+    timing.installed("faiss", "usearch")
     rows: list[dict[str, Any]] = timing.read(options.json)
-    (device if options.device else grid)(options, rows)
+    grid(options, rows)
     if options.chart:
         chart(options.chart, rows)
     if options.markdown:
-        timing.harness.write_whole(options.markdown, tables(rows))
+        options.markdown.write_text(tables(rows))
     if any(row["equal"] is False for row in rows):
         sys.exit("some results were NOT equal")
 
