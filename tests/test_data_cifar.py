@@ -4,6 +4,7 @@ import os
 import pickle
 import tarfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ real_data = pytest.mark.skipif(
     "JAXRET_DATA_DIR" not in os.environ, reason="JAXRET_DATA_DIR names no folder of real data"
 )
 PER_FILE = 4
+FILE = "cifar-100-binary/test.bin"
 
 
 class Python2Pickler(pickle._Pickler):
@@ -259,3 +261,41 @@ def test_real_cifar10_has_the_published_sizes_and_content():
     assert images.class_names[images.labels[0]] == "cat"
     assert cifar.has_canonical_content("cifar10", "test", images.images, images.labels)
     assert not cifar.has_canonical_content("cifar10", "test", images.images[::-1], images.labels)
+
+
+@real_data
+def test_real_cifar100_has_the_published_content():
+    images = data.load("cifar100", "test")  # checksums verified
+    assert images.images.shape == (10_000, 32, 32, 3)
+    assert np.bincount(images.labels).tolist() == [100] * 100
+    assert images.class_names[images.labels[0]] == "mountain"
+    assert cifar.has_canonical_content("cifar100", "test", images.images, images.labels)
+    assert not cifar.has_canonical_content("cifar100", "test", images.images, images.labels[::-1])
+    assert not cifar.has_canonical_content("cifar100", "test", images.images ^ 1, images.labels)
+
+
+@real_data
+def test_real_cifar100_with_one_byte_changed_is_refused(tmp_path):
+    (tmp_path / "cifar-100-binary").mkdir()
+    content = bytearray((Path(os.environ["JAXRET_DATA_DIR"]) / FILE).read_bytes())
+    content[0] ^= 1  # the first coarse label, which jaxret does not use
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(data.DataError, match=r"test.bin: wrong checksum, expected sha256 d8b1e6b7"):
+        data.load("cifar100", "test", tmp_path)
+
+
+def test_cifar100_of_other_content_is_refused(tmp_path, monkeypatch):
+    releases = cifar.RELEASES["cifar100"]
+    small(monkeypatch, "cifar100")
+    strict = cifar.RELEASES["cifar100"][0]._replace(digests=releases[0].digests)
+    monkeypatch.setitem(cifar.RELEASES, "cifar100", (strict,))
+    images, fine, rows = batch(0, num_classes=100)
+    (tmp_path / FILE).parent.mkdir()
+    (tmp_path / FILE).write_bytes(binary(cifar.COARSE[fine], fine, rows))
+    with pytest.raises(data.DataError, match=r"test.bin: wrong checksum, expected sha256 d8b1e6b7"):
+        data.load("cifar100", "test", tmp_path)
+    assert not cifar.has_canonical_content("cifar100", "test", images, fine)
+
+
+def test_each_coarse_label_has_five_fine_ones():
+    assert np.bincount(cifar.COARSE).tolist() == [5] * 20

@@ -204,3 +204,308 @@ def test_a_seeded_fifth_is_a_fifth_of_each_class():
     chosen = seeded_fifth(labels, seed=0)
     assert np.bincount(labels[chosen], minlength=4).tolist() == [10, 1, 0, 20]
     assert not np.array_equal(chosen, seeded_fifth(labels, seed=1))
+
+
+def score(labels, seed):
+    """1-NN accuracy and mean precision of the first 10, by codes of 8 bits that say little."""
+    rng = np.random.default_rng(seed)
+    means = np.random.default_rng(0).normal(size=(10, 8))
+    queries = rng.integers(0, 10, 400)
+    codes, sought = (means[y] + 0.5 * rng.normal(size=(len(y), 8)) > 0 for y in (labels, queries))
+    distances = (sought[:, None] != codes[None]).sum(axis=2)
+    ranking = np.argsort(distances, axis=1, kind="stable")  # ties: the lower row first
+    right = labels[ranking] == queries[:, None]
+    return np.array([right[:, 0].mean(), right[:, :10].mean()])
+
+
+def test_short_codes_are_scored_as_in_random_order_and_not_by_class(tmp_path):
+    image = save(tmp_path / "0" / "0.png", Image.new("L", (1, 1))).read_bytes()
+    for i in range(400):
+        path = tmp_path / str(i // 40) / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(image)
+    labels = data.load(f"folder:{tmp_path}", "train", None, 1).labels
+    rng = np.random.default_rng(1)
+    found, in_class_order, in_random_order = (
+        np.mean([score(order(), seed) for seed in range(8)], axis=0)
+        for order in (
+            lambda: labels,
+            lambda: np.sort(labels),
+            lambda: rng.permutation(labels),
+        )
+    )
+    assert np.abs(found - in_random_order).max() < 0.02
+    assert np.abs(in_class_order - in_random_order).max() > 0.05
+
+
+def test_images_keep_their_order_when_others_come_and_go(tmp_path):
+    make_folder(tmp_path, each=20)
+    before = data.load(tmp_path, "train", None, 4).names
+    assert list(before) != sorted(before)
+    make_folder(tmp_path, ("cat", "dog", "eel"), each=25)
+    (tmp_path / before[3]).unlink()
+    after = data.load(tmp_path, "train", None, 4).names
+    kept = set(after) & set(before)
+    assert len(kept) >= len(before) - 3  # a class's lowest and highest hash may change sides
+    assert [name for name in after if name in kept] == [name for name in before if name in kept]
+
+
+def test_names_are_the_files_and_stay_with_their_images(tmp_path):
+    make_folder(tmp_path / "train")
+    make_folder(tmp_path / "test", each=4)
+    protocol = data.load_protocol("validation", tmp_path, None, 8)
+    rows = np.array([2, 0])
+    mask = np.arange(len(protocol.query.labels)) % 2 == 0
+    test = data.load(tmp_path, "test", None, 8)
+    for images in (
+        *protocol[1:4],
+        test,
+        data.take(test, rows),
+        data.take(test, slice(1, 3)),
+        data.take(protocol.query, mask),
+    ):
+        assert len(images.names) == len(images.images) > 0
+        for name, image, label in zip(images.names, images.images, images.labels, strict=True):
+            assert np.array_equal(image, data.read_image(tmp_path / name, 8))
+            assert name.split("/")[1] == images.class_names[label]
+    assert data.take(data.load("digits", "test"), rows).names is None
+
+
+def flat_folder(root, num=20):
+    for i in range(num):
+        save(root / f"{i}.png", noise(i))
+    return root
+
+
+def test_a_flat_folder_has_images_without_labels(tmp_path):
+    flat_folder(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").touch()
+    train, test = load_both(tmp_path)
+    assert len(train.images) + len(test.images) == 20
+    assert len(test.images) > 0
+    for images in (train, test):
+        assert set(images.labels.tolist()) == {-1}
+        assert images.labels.dtype == np.int32
+        assert images.class_names == ()
+        assert not data.has_labels(images)
+    with pytest.raises(data.DataError, match=r"^a hash network needs labels, and these images"):
+        data.require_labels(train, "a hash network")
+
+
+@pytest.mark.parametrize("name", data.PROTOCOLS)
+def test_a_flat_folder_has_every_protocol(tmp_path, name):
+    protocol = data.load_protocol(name, flat_folder(tmp_path / "pets"), None, 8)
+    assert protocol.name == f"pets-{name}"
+    assert min(len(part.images) for part in protocol[1:4]) > 0
+    assert "no labels: the images can be trained on and searched, but not scored" in data.describe(
+        protocol
+    )
+
+
+def test_a_flat_folder_may_come_with_its_split(tmp_path):
+    flat_folder(tmp_path / "train", 3)
+    flat_folder(tmp_path / "val", 2)
+    train, test = load_both(tmp_path)
+    assert sorted(train.names) == ["train/0.png", "train/1.png", "train/2.png"]
+    assert sorted(test.names) == ["val/0.png", "val/1.png"]
+    assert train.class_names == ()
+
+
+def write_run(folder):
+    """A work folder as a train script leaves it."""
+    save(folder / "plots" / "loss.png")
+    (folder / "args.flags").write_text("--epochs=1\n")
+    (folder / "metrics.json").write_text('{"schema": 1}')
+
+
+def make_runs(root):
+    write_run(root / "runs" / "mine")
+
+
+def make_thumbnails(root):
+    save(root / "@eaDir" / "a" / "SYNOPHOTO_THUMB_M.jpg")
+    save(root / "train" / "cat" / "@eaDir" / "SYNOPHOTO_THUMB_M.jpg")
+
+
+EXTRAS = {
+    "an empty folder": (lambda root: (root / "more").mkdir(), "'more' (empty)"),
+    "a third folder": (lambda root: save(root / "more" / "a" / "1.png"),
+                       "'more' (not 'train' or 'test')"),
+    "work folders": (make_runs, "'runs/mine' (written by jaxret)"),
+    "thumbnails": (make_thumbnails, "'@eaDir' (a system's own)"),
+    "validation": (lambda root: make_folder(root / "val"), "'val' (not 'train' or 'test')"),
+    "an image": (lambda root: save(root / "a.png"),
+                 "images beside the sub-folders: 1, such as 'a.png'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_what_lies_beside_train_and_test_is_told_and_changes_nothing(tmp_path, extra):
+    make_folder(tmp_path / "train", each=3)
+    make_folder(tmp_path / "test", each=2)
+    before = load_both(tmp_path)
+    assert not [line for line in data.describe(before[0]) if "left out" in line]
+    make, told = EXTRAS[extra]
+    make(tmp_path)
+    after = load_both(tmp_path)
+    for old, new in zip(before, after, strict=True):
+        assert new.names == old.names
+        assert new.class_names == ("cat", "dog")
+        lines = data.describe(new)
+        assert [line for line in lines if line.startswith("left out: ") and told in line]
+        assert "split: the folder's own, 'train' and 'test'" in lines
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (
+            ["Train", "Test"],
+            "'Train' and 'Test' look like a split, but .* named 'train' and",
+        ),
+        (["training", "test"], "'training' and 'test' look like a split"),
+        (["training", "validation"], "'training' and 'validation' look like a split"),
+        (["train", "testing", "cat"], "'train' and 'testing' look like a split"),
+        (["train_set", "Val-2"], "'train_set' and 'Val-2' look like a split"),
+        (["train"], "'train' looks like one part of a split, and the other part is missing"),
+        (["Validation"], "'Validation' looks like one part of a split"),
+    ],
+)
+def test_names_that_look_like_a_split_are_an_error_that_says_which(tmp_path, folders, message):
+    for folder in folders:
+        make_folder(tmp_path / folder, each=2)
+    with pytest.raises(data.DataError, match=message):
+        data.load(tmp_path, "train")
+
+
+def test_a_split_of_which_one_part_is_empty_is_an_error(tmp_path):
+    make_folder(tmp_path / "train", each=2)
+    (tmp_path / "test").mkdir()
+    with pytest.raises(data.DataError, match="'test' is empty, so that 'train' and 'test' are no"):
+        data.load(tmp_path, "train")
+
+
+def test_a_split_with_classes_on_one_side_only_is_an_error(tmp_path):
+    make_folder(tmp_path / "train", each=2)
+    flat_folder(tmp_path / "test", 2)
+    with pytest.raises(data.DataError, match="'train' has sub-folders of classes, and the other"):
+        data.load(tmp_path, "train")
+
+
+def test_train_and_test_that_may_be_classes_are_an_error(tmp_path):
+    for folder in ("bus", "train", "test"):
+        flat_folder(tmp_path / folder, 2)
+    with pytest.raises(data.DataError, match="'train' and 'test' beside 'bus' could be a split or"):
+        data.load(tmp_path, "train")
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    make_folder(tmp_path, ("bus", "plane", "train"))
+    assert data.load(tmp_path, "test", None, 8).class_names == ("bus", "plane", "train")
+
+
+def test_a_run_inside_the_data_folder_is_no_class(tmp_path):
+    make_folder(tmp_path)
+    before = load_both(tmp_path)
+    write_run(tmp_path / "run")
+    make_runs(tmp_path)
+    write_run(tmp_path)  # even with the data folder itself as its work folder
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "encoder.json").write_text('{\n "schema": 1}')
+    save(tmp_path / "kept" / "a.png")
+    after = load_both(tmp_path)
+    for old, new in zip(before, after, strict=True):
+        assert (new.names, new.class_names) == (old.names, old.class_names)
+    (told,) = [note for note in after[0].notes if note.startswith("left out")]
+    for folder in ("run", "kept", "plots", "runs/mine"):
+        assert f"'{folder}' (written by jaxret)" in told
+
+
+def test_a_file_of_another_program_does_not_hide_a_class(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "cat" / "index.json").write_text('{"pictures": []}')
+    (tmp_path / "dog" / "metrics.json").write_bytes(b"\xff\x00")
+    with pytest.warns(data.SkippedImages):
+        assert load_both(tmp_path)[0].class_names == ("cat", "dog")
+
+
+def test_a_folder_that_jaxret_wrote_is_no_data_set(tmp_path):
+    write_run(tmp_path)
+    with pytest.raises(data.DataError, match="this is a folder that jaxret wrote"):
+        data.load(tmp_path, "train")
+
+
+def test_a_class_without_a_readable_image_is_no_class(tmp_path):
+    make_folder(tmp_path, ("ant", "cat", "dog"))
+    for i in range(10):
+        (tmp_path / "ant" / f"{i}.png").write_bytes(b"damaged")
+    (tmp_path / "bills").mkdir()
+    (tmp_path / "bills" / "a.txt").touch()
+    with pytest.warns(data.SkippedImages):
+        train, test = load_both(tmp_path)
+    for images in (train, test):
+        assert images.class_names == ("cat", "dog")
+        for name, label in zip(images.names, images.labels, strict=True):
+            assert name.startswith(images.class_names[label])
+        assert "left out: classes without a readable image: ant, bills" in images.notes
+
+
+def test_a_class_that_one_side_cannot_read_keeps_its_number(tmp_path):
+    make_folder(tmp_path, ("ant", "cat"))
+    for name in data.load(tmp_path, "test", None, 8).names:
+        if name.startswith("ant"):
+            (tmp_path / name).write_bytes(b"damaged")
+    with pytest.warns(data.SkippedImages):
+        train, test = load_both(tmp_path)
+    assert train.class_names == test.class_names == ("ant", "cat")
+    assert set(test.labels) == {1}
+
+
+def test_a_parent_folder_by_mistake_is_told(tmp_path):
+    make_folder(tmp_path / "pets" / "all")
+    with pytest.warns(data.OneClass, match="class 'all', and scores need at least two classes"):
+        protocol = data.load_protocol("test", tmp_path / "pets", None, 8)
+    assert any(line == "1 class: all (20)" for line in data.describe(protocol))
+
+
+@pytest.mark.parametrize("name", ["folder:", "folder:  "])
+def test_an_unset_variable_is_not_the_current_folder(name):
+    with pytest.raises(data.DataError, match="'folder:' names no folder: write folder:PATH"):
+        data.load(name, "train")
+    with pytest.raises(data.DataError, match="'folder:' names no folder"):
+        data.load_protocol("test", name)
+
+
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_folder(tmp_path / "pets")
+    for name in ("folder:~/pets", "~/pets", tmp_path / "pets"):
+        assert len(data.load(name, "train", None, 8).names) > 0
+    assert data.load_protocol("test", "~/pets", None, 8).name == "pets-test"
+    with pytest.raises(data.DataError, match="home"):
+        data.load("folder:~nobody-of-this-name/pets", "train")
+
+
+def test_the_current_folder_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_folder(tmp_path / "pets"))
+    assert data.load_protocol("test", "folder:.", None, 8).name == "pets-test"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads everything")
+def test_a_sub_folder_that_cannot_be_read_is_named(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "cat").chmod(0)
+    try:
+        with pytest.raises(data.DataError, match="cat: cannot be read"):
+            data.load(tmp_path, "train")
+    finally:
+        (tmp_path / "cat").chmod(0o700)
+
+
+def test_nothing_is_written_into_the_folder(tmp_path):
+    make_folder(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    data.load_protocol("validation", tmp_path, None, 8)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

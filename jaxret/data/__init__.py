@@ -1,7 +1,6 @@
 """Images by name: readers, folders, splits and retrieval protocols. NumPy only, no JAX."""
 
 from jaxret.data.catalogue import DATASETS, load
-from jaxret.data.describe import describe
 from jaxret.data.folder import SkippedImages
 from jaxret.data.images import read_image, resize_images
 from jaxret.data.protocols import (
@@ -15,6 +14,7 @@ from jaxret.data.protocols import (
 )
 from jaxret.data.sets import DataError, ImageSet, has_labels, require_labels, take
 from jaxret.data.splits import sample_rows
+from jaxret.data.summary import describe
 
 __all__ = [
     "BENCHMARKS",

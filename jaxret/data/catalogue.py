@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jaxret.data import cifar, idx
 from jaxret.data.embedded import load_digits
@@ -47,6 +48,7 @@ def load(
         raise DataError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     image_size = check_image_size(image_size)
     folder = folder_of(name)
+    name = str(name)
     if folder is not None:
         return load_folder(folder, split, image_size, labels)
     if name not in DATASETS:
@@ -59,7 +61,7 @@ def load(
     return DATASETS[name](split, expand(data_dir) if data_dir else None)
 
 
-def folder_of(name: str | os.PathLike) -> Path | None:
+def folder_of(name: Any) -> Path | None:
     """Return the folder of images that a data set's name means; None for a name of DATASETS."""
     if not isinstance(name, str):
         if not isinstance(name, os.PathLike):

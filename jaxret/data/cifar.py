@@ -10,9 +10,9 @@ import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -139,14 +139,15 @@ def read_archive(path: Path, release: Release, files: tuple[str, ...]) -> dict[s
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             return {
-                f"{path}:{file}": archive.extractfile(f"{release.folder}/{file}").read()
+                f"{path}:{file}": member.read()
                 for file in files
+                if (member := archive.extractfile(f"{release.folder}/{file}"))
             }
     except (tarfile.TarError, EOFError, OSError, zlib.error, KeyError) as error:
         raise DataError(f"{path}: not the expected archive ({error})") from error
 
 
-def _join(release: Release, split: str, contents: dict[Path | str, bytes]) -> Batch:
+def _join(release: Release, split: str, contents: Mapping[Any, bytes]) -> Batch:
     per_file = release.images_per_file[split]
     images = np.empty((per_file * len(contents), 32, 32, 3), np.uint8)
     labels = np.empty(per_file * len(contents), np.int32)

@@ -18,7 +18,7 @@ def load_digits(split: str) -> ImageSet:
     """
     # The file is read here, because to import scikit-learn takes seconds.
     package = importlib.util.find_spec("sklearn")
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise DataError("digits: scikit-learn is not installed: pip install scikit-learn")
     file = Path(package.submodule_search_locations[0]) / _FILE
     try:

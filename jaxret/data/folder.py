@@ -29,15 +29,15 @@ def load_folder(
 ) -> ImageSet:
     """Return one split of a folder of images, in RGB, in an order that a hash of the names gives.
 
-    Classes: the sub-folders, each with every file below it, at any depth and through links. A
-    folder with images and without sub-folders of images is flat: its images have no label. With
-    labels, the CSV file alone says which images there are, and their labels (see `read_labels`):
-    an image has one (labels are i32[n], -1 for none), or any has several (labels are bool[n c]). A
-    class without a readable image is no class.
+    Classes are the sub-folders, each with every file below it, at any depth and through links. A
+    folder of images without sub-folders of images is flat: its images have no label. With labels,
+    the CSV file alone names the images and their labels (see `read_labels`): labels are i32[n],
+    -1 for none, or bool[n c] where any image has several. A class without a readable image is no
+    class.
 
-    Split: `hashed_fifth` of the path inside the folder chooses the test images; but a folder of
-    `train` and `test` (or `val`, `valid`, `validation`) keeps that split. Names that look like
-    these, such as `Train` and `Test`, are an error.
+    `hashed_fifth` of the path inside the folder chooses the test images; but a folder of `train`
+    and `test` (or `val`, `valid`, `validation`) keeps that split. Names that look like these, such
+    as `Train` and `Test`, are an error.
 
     Left out, and told in the notes: empty sub-folders, further ones beside `train` and `test`,
     those of file servers (`@eaDir`), those that jaxret wrote, and images beside the sub-folders.
@@ -47,8 +47,7 @@ def load_folder(
         path: the folder. Nothing is written into it.
         split: "train" or "test".
         image_size: pixels a side of every image; see `read_image`.
-        labels: a CSV file, sought from the current folder and then from path; None for
-            sub-folders.
+        labels: a CSV file, sought from the current folder and then from path; or None.
 
     Returns:
         The images, with names relative to path.

@@ -99,11 +99,12 @@ def find(name: str, split: str, data_dir: Path) -> tuple[Path, Path] | None:
     """Return the files of a split inside a data folder; None where it holds none of them."""
     for folder in FOLDERS[name]:
         found = [_find_file(data_dir / folder, file) for file in FILES[split]]
-        if any(found):
-            for path, file in zip(found, FILES[split], strict=True):
-                if path is None:
-                    raise DataError(f"{data_dir / folder}: {file}[.gz] is missing")
-            return tuple(found)
+        images, labels = found
+        if images and labels:
+            return images, labels
+        if images or labels:
+            missing = FILES[split][1 if images else 0]
+            raise DataError(f"{data_dir / folder}: {missing}[.gz] is missing")
     return None
 
 

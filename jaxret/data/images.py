@@ -102,12 +102,12 @@ def try_read(path: Path, image_size: int) -> UInt8[np.ndarray, "s s 3"] | str:
         return (getattr(error, "strerror", None) or str(error) or name).splitlines()[0]
 
 
-def check_image_size(image_size: object) -> int:
+def check_image_size(image_size: Any) -> int:
     """Return image_size as an int; raise DataError where it is none, or out of range."""
     return whole_number(image_size, "image_size", 1, MOST_PIXELS)
 
 
-def expand(path: str | os.PathLike) -> Path:
+def expand(path: Any) -> Path:
     """Return a path with ~ replaced by the home folder; raise DataError where it is no path."""
     try:
         return Path(os.fsdecode(path)).expanduser()
@@ -145,7 +145,7 @@ def _read(path: Path, image_size: int) -> UInt8[np.ndarray, "s s 3"]:
         # a photograph, and within a grey level of the full scale.
         draft = image.draft(None, (2 * image_size, 2 * image_size))
         image.load()  # only now is all metadata read; a TIFF is turned upright here
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
         # The last row and column of a draft may hold a part of a pixel.
         _, (_, _, width, height) = draft or (None, (0, 0, *image.size))
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):

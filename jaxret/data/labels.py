@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import posixpath
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
     return {file: tuple(known) if "" not in known else () for file, known in labels.items()}
 
 
-def find_labels(labels: object, folder: Path) -> Path:
+def find_labels(labels: str | os.PathLike, folder: Path) -> Path:
     """Return the CSV file: a path from the current folder, or else from the folder of images."""
     path = expand(labels)
     for candidate in (path, folder / path):

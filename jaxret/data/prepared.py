@@ -17,6 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -56,7 +57,7 @@ def prepare(name: str, root: Path, manual_dir: Path | None = None) -> Path:
 
     manual_dir holds the files to take in place of a download, named and checked by TFDS.
     """
-    import tensorflow_datasets as tfds
+    tfds = _import_tfds()
 
     stock, _ = _BUILDERS[name]
     builder_class = _without_tensorflow(name)
@@ -77,7 +78,7 @@ def read_prepared(folder: Path, name: str, split: str) -> Arrays:
 
     TFDS writes a split sorted by a hash of each example's number, which is undone here.
     """
-    import tensorflow_datasets as tfds
+    tfds = _import_tfds()
 
     builder = tfds.builder_from_directory(folder)
     num = builder.info.splits[split].num_examples
@@ -129,12 +130,12 @@ def check_network(url: str, seconds: float = 3.0) -> None:
     """
     target = urllib.parse.urlsplit(url)
     proxy = urllib.request.getproxies().get(target.scheme)
-    if proxy and not urllib.request.proxy_bypass(target.hostname):
+    if proxy and not urllib.request.proxy_bypass(target.hostname or ""):
         target = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = target.port or {"https": 443, "socks5": 1080}.get(target.scheme, 80)
     outcome = []
 
-    def connect():
+    def connect() -> None:
         try:
             socket.create_connection((target.hostname, port), timeout=seconds).close()
             outcome.append(None)
@@ -151,6 +152,13 @@ def check_network(url: str, seconds: float = 3.0) -> None:
         raise ConnectionError(f"no files found, and no network ({target.hostname}: {reason})")
 
 
+def _import_tfds() -> Any:
+    """Return tensorflow-datasets, which takes a second to import and whose types say little."""
+    import tensorflow_datasets
+
+    return tensorflow_datasets
+
+
 def _cache_folder(root: Path) -> Path:
     return root / "jaxret_cache"
 
@@ -158,8 +166,8 @@ def _cache_folder(root: Path) -> Path:
 def _digest(arrays: Arrays) -> str:
     images, labels = arrays
     digest = hashlib.sha256(repr((images.shape, str(images.dtype), str(labels.dtype))).encode())
-    digest.update(np.ascontiguousarray(images))
-    digest.update(np.ascontiguousarray(labels))
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels).data)
     return digest.hexdigest()
 
 
@@ -181,7 +189,7 @@ def _tfrecords(path: Path) -> Iterator[bytes]:
 
 def _without_tensorflow(name: str):
     """The stock builder's class, but for the steps that need TensorFlow."""
-    import tensorflow_datasets as tfds
+    tfds = _import_tfds()
 
     stock, splits = _BUILDERS[name]
     parent = getattr(tfds.image_classification, stock)
@@ -217,7 +225,9 @@ def _cifar_splits(builder, download: Callable) -> dict[str, Iterator]:
     info = builder._cifar_info
     with tarfile.open(download(info.url)) as archive:
         contents = {
-            file.name: archive.extractfile(file).read() for file in archive if file.isfile()
+            file.name: content.read()
+            for file in archive
+            if (content := archive.extractfile(file)) is not None
         }
     for key, file in zip(info.label_keys, info.label_files, strict=True):
         builder.info.features[key].names = contents[info.prefix + file].decode().split()

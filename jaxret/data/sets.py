@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
@@ -59,7 +59,7 @@ def has_labels(images: ImageSet) -> bool:
     return bool(np.any(images.labels if images.labels.ndim == 2 else images.labels >= 0))
 
 
-def whole_number(value: object, name: str, least: int, most: int | None = None) -> int:
+def whole_number(value: Any, name: str, least: int, most: int | None = None) -> int:
     """Return a value as an int: a Python or NumPy integer, or a float without a fraction.
 
     Raises DataError, with the name and the value, for anything else and outside least to most.
@@ -69,8 +69,7 @@ def whole_number(value: object, name: str, least: int, most: int | None = None) 
     if np.ndim(value) == 0 and not isinstance(value, (bool, np.bool_, str, bytes)):
         value = value.item() if isinstance(value, (np.ndarray, np.generic)) else value
         try:
-            whole = isinstance(value, float) and value.is_integer()
-            number = int(value) if whole else operator.index(value)
+            number = operator.index(_without_fraction(value))
         except TypeError:
             number = None
     if number is None:
@@ -78,3 +77,8 @@ def whole_number(value: object, name: str, least: int, most: int | None = None) 
     if number < least or (most is not None and number > most):
         raise DataError(f"{name} must be {bounds}, got {number}")
     return number
+
+
+def _without_fraction(value: Any) -> Any:
+    """Return a float that is whole as an int, and any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -33,7 +33,7 @@ def _classes(parts: list[ImageSet]) -> str:
     if not any(map(has_labels, parts)):
         return "no labels: the images can be trained on and searched, but not scored"
     names = parts[0].class_names
-    counts = sum(_counts(part) for part in parts)
+    counts = np.sum([_counts(part) for part in parts], axis=0)
     shown = [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)]
     if len(shown) > _SHOWN:
         rest = counts[_SHOWN:]
@@ -50,4 +50,4 @@ def _counts(images: ImageSet) -> np.ndarray:
 
 
 def _unlabelled(images: ImageSet) -> np.ndarray:
-    return ~images.labels.any(axis=1) if images.labels.ndim == 2 else images.labels < 0
+    return (images.labels if images.labels.ndim == 2 else images.labels[:, None] >= 0).sum(1) == 0
