@@ -50,12 +50,12 @@ def load(
     folder = folder_of(name)
     name = str(name)
     if folder is not None:
-        return load_folder(folder, split, image_size, labels)
+        return load_folder(folder, split, image_size, labels or None)
     if name not in DATASETS:
         raise DataError(
             f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}, or folder:PATH"
         )
-    if labels is not None:
+    if labels:
         raise DataError(f"{name} has labels of its own; a file of labels is for a folder of images")
     data_dir = data_dir or os.environ.get("JAXRET_DATA_DIR")
     return DATASETS[name](split, expand(data_dir) if data_dir else None)
