@@ -349,7 +349,9 @@ class Training(NamedTuple):
     check: Callable[[np.ndarray, Any], None] = lambda images, labels: None
 
 
-def start(training: Training, key: PRNGKeyArray, images: np.ndarray) -> TrainState:
+def start(
+    training: Training, key: PRNGKeyArray, images: UInt8[np.ndarray | Array, "n h w c"]
+) -> TrainState:
     """The first state of a run on these images."""
     state = training.trainer.init(key, training.hyper)
     return _prepared(state, training.prepare(images))
@@ -367,7 +369,7 @@ def run(
     training: Training,
     key: PRNGKeyArray,
     images: UInt8[np.ndarray | Array, "n h w c"],
-    labels: Int[np.ndarray | Array, " n"] | None = None,
+    labels: Any = None,
     *,
     positives: Int[np.ndarray | Array, "n m"] | None = None,
     state: TrainState | None = None,
@@ -380,7 +382,7 @@ def run(
         training: What to train, and how.
         key: Of the first parameters, the order of the images and all noise.
         images: Training images.
-        labels: Their classes, if the loss needs them.
+        labels: Their classes i32[n], if the loss needs them; training.check refuses others.
         positives: For each image the rows of similar ones. A loss of pairs without positives sees
             two augmented copies of each image.
         state: A state of the same run to go on from.
@@ -391,6 +393,7 @@ def run(
         The last state, and what the run tells: the last epoch's terms, `epochs`, `steps`, `seconds`
         and the median of `images_per_second`.
     """
+    training.check(images, labels)
     state = start(training, key, images) if state is None else state
     hyper = training.hyper
     state, told = _trained(training, state, hyper, images, labels, positives, mesh, on_epoch)
@@ -401,7 +404,7 @@ def run_all(
     trainings: Sequence[Training],
     keys: Sequence[PRNGKeyArray],
     images: UInt8[np.ndarray | Array, "n h w c"],
-    labels: Int[np.ndarray | Array, " n"] | None = None,
+    labels: Any = None,
     *,
     positives: Int[np.ndarray | Array, "n m"] | None = None,
     on_epoch: Callable[[TrainState, EpochInfo], None] = lambda state, info: None,
@@ -412,7 +415,7 @@ def run_all(
         trainings: One per run; trainer, epochs and batch size are those of the first.
         keys: One per run.
         images: Training images, the same for all.
-        labels: Their classes, if the loss needs them.
+        labels: Their classes i32[n], if the loss needs them; training.check refuses others.
         positives: See `run`.
         on_epoch: See `fit`; the terms have one value per run.
 
@@ -422,6 +425,7 @@ def run_all(
     Raises:
         ValueError: The runs have different scalars, or do not train by scan.
     """
+    trainings[0].check(images, labels)
     first, names = trainings[0], {name for training in trainings for name in training.hyper}
 
     def scalar(training, name):
@@ -451,7 +455,6 @@ def _trained(training, state, hyper, images, labels, positives, mesh, on_epoch):
         told.update(info.terms, epochs=info.epoch, steps=info.steps)
         on_epoch(state, info)
 
-    training.check(images, labels)
     if labels is None:
         labels = np.zeros(len(images), np.int32)
     if training.needs_positives and positives is None:

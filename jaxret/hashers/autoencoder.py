@@ -14,9 +14,15 @@ from jaxret.models import MODELS, Autoencoder
 
 from . import network
 from .base import Hasher, check_choice, check_numbers, settings_from, trained, with_ends
-from .latents import LATENTS
 from .pixels import pixel_errors, scale
-from .vae import LIKELIHOODS, VaeSettings, affine_augmentation, make_latent, variational
+from .vae import (
+    LIKELIHOODS,
+    Augment,
+    VaeSettings,
+    affine_augmentation,
+    make_latent,
+    variational,
+)
 
 # name -> likelihood; a plain autoencoder's loss is its negative logarithm per pixel
 LOSSES = {"bce": "bernoulli", "mse": "squared"}
@@ -126,7 +132,7 @@ def autoencoder_hasher(
         "spec": None if own_model else spec,
     }
     if not chosen.variational:
-        return _plain(make(image_shape, latent_dim or None), image_shape, chosen, **parts)
+        return plain(make(image_shape, latent_dim or None), image_shape, chosen, **parts)
     shared = {field.name for field in dataclasses.fields(VaeSettings)} - {"hidden"}
     of_vae = {n: v for n, v in dataclasses.asdict(chosen).items() if n in shared}
     vae_settings = settings_from(VaeSettings, of_vae)
@@ -136,11 +142,31 @@ def autoencoder_hasher(
     return variational(model, latent, image_shape, vae_settings, likelihood=likelihood, **parts)
 
 
-def _plain(model, image_shape, settings, *, optimizer, augmentation, scan, options, spec) -> Hasher:
-    """An autoencoder trained to rebuild images (Hinton 2006): the mean over pixels of a loss.
+def plain(
+    model: Autoencoder,
+    image_shape: tuple[int, int, int],
+    settings: AutoencoderSettings,
+    *,
+    optimizer: Callable[[train.Hyper], optax.GradientTransformation] = OPTIMIZERS["adam"],
+    augmentation: Augment | None = None,
+    scan: bool = True,
+    options: dict[str, str] | None = None,
+    spec: dict[str, Any] | None = None,
+) -> Hasher:
+    """Make a hasher of an autoencoder that learns to rebuild images (Hinton 2006).
 
-    With augmentation the encoder sees changed images and the decoder rebuilds them as they were
-    (Vincent 2008).
+    Its loss is the mean over pixels. With augmentation the encoder sees changed images and the
+    decoder rebuilds them as they were (Vincent 2008).
+
+    Args:
+        model: Encoder, head and decoder.
+        image_shape: Height, width and channels of the images.
+        settings: The loss and the length of the training.
+        optimizer: From the scalars of training.
+        augmentation: (key, scaled images) -> changed images.
+        scan: Whether an epoch is one program (see train.make_epoch_loop).
+        options: Compiler options of encode.
+        spec: See `Hasher`.
     """
     negative_log_likelihood, link = LIKELIHOODS[LOSSES[settings.loss]]
 

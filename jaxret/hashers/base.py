@@ -62,7 +62,7 @@ def fit_all(
     hashers: Sequence[Hasher],
     keys: Sequence[Array],
     images: UInt8[Any, "n h w c"],
-    labels: Int[Any, " n"] | None = None,
+    labels: Any = None,
     *,
     positives: Int[Any, "n m"] | None = None,
     on_epoch: Callable = lambda state, info: None,
@@ -101,18 +101,26 @@ def fit_all(
 def settings_from(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
     """Make a hasher's settings from keyword arguments.
 
-    Raises ValueError for a name that is no setting, with the closest one, and whatever the settings'
-    own check refuses.
+    Raises ValueError for a name that is no setting, with the closest one, and for what the check of
+    the settings refuses.
     """
-    names = [field.name for field in dataclasses.fields(kind)]
+    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    names = list(types)
     for name in given:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
             raise ValueError(f"{name} is no setting of this hasher{hint}")
-    settings = kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
+    settings = kind(**{name: _plain(value, types[name]) for name, value in given.items()})
     settings.check()
     return settings
+
+
+def _plain(value, kind):
+    """A value as JSON would give it back: a list is a tuple, a whole number may be a float."""
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if kind is float and isinstance(value, int) else value
 
 
 def check_choice(name: str, value: str, choices: Mapping[str, Any] | Sequence[str]) -> None:
@@ -121,7 +129,7 @@ def check_choice(name: str, value: str, choices: Mapping[str, Any] | Sequence[st
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def check_numbers(settings: Any, names: Sequence[str], least: float, *, strict: bool = False):
+def check_numbers(settings: Any, names: Sequence[str], least: float | int, *, strict: bool = False):
     """Refuse settings below a least value (or equal to it, if strict) or not finite."""
     for name in names:
         value = getattr(settings, name)

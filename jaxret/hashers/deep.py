@@ -40,7 +40,10 @@ def one_cycle(warmup: float) -> Schedule:
 
 
 def cosine(warmup: float) -> Schedule:
-    """Go linearly from 0 to 1 in a share of the run, then by half a cosine to 0 (Loshchilov 2017)."""
+    """Go linearly from 0 to 1 in a share of the run, then by half a cosine to 0.
+
+    Loshchilov 2017, without restarts.
+    """
     return lambda done: _rising(done, warmup) * (1 + jnp.cos(math.pi * _falling(done, warmup))) / 2
 
 
@@ -318,7 +321,7 @@ def crop_augmentation(settings: DeepSettings, image_shape: tuple[int, int, int])
 
 def mean_image(images: UInt8[np.ndarray | Array, "n h w c"]) -> Float[np.ndarray, "h w c"]:
     """Each pixel's mean over images, in [0, 1]."""
-    return (np.mean(images, axis=0, dtype=np.float64) / 255).astype(np.float32)
+    return (np.mean(np.asarray(images), axis=0, dtype=np.float64) / 255).astype(np.float32)
 
 
 def _averaged(old, new, hyper):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Key, PRNGKeyArray, UInt8
 
 from jaxret import augment, losses, relax, train
 from jaxret.models import Autoencoder, dense_autoencoder
@@ -99,8 +99,10 @@ class VaeSettings:
         check_numbers(self, ("num_distributions", "epochs", "batch_size"), 1)
         check_numbers(self, ("num_classes",), 2)
         check_numbers(self, ("learning_rate", "temperature"), 0, strict=True)
-        check_numbers(self, ("beta", "beta_end", "balance", "contrastive_weight", "shift",
-                             "degrees", "zoom", "temperature_end", "learning_rate_end"), 0)  # fmt: skip
+        check_numbers(
+            self, ("beta", "balance", "contrastive_weight", "shift", "degrees", "zoom"), 0
+        )
+        check_numbers(self, ("beta_end", "temperature_end", "learning_rate_end"), 0)
         if self.beta_end and not self.beta:
             raise ValueError("beta_end needs beta above 0, got 0")
         if self.balance and self.latent not in ("bernoulli", "gumbel"):
@@ -346,7 +348,7 @@ def _functions(model: Autoencoder, latent: Latent, likelihood: str) -> dict[str,
     }
 
 
-def image_keys(key: PRNGKeyArray, images: UInt8[Array, "n h w c"]) -> PRNGKeyArray:
+def image_keys(key: PRNGKeyArray, images: UInt8[Array, "n h w c"]) -> Key[Array, " n"]:
     """A key for each image, from its content.
 
     Noise drawn with it does not depend on the batch in which the image stands, and two images share

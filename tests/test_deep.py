@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxret import hashers, models
-from jaxret.hashers import hashnet
+from jaxret import hashers, models, train
+from jaxret.hashers import deep
 from jaxret.models.hashnet import Block
 
 # Trainable numbers of DRHN-n with 48 bits and 10 classes, from table 4.1 of Jimenez 2017.
@@ -68,8 +68,9 @@ def test_a_block_is_its_formula(order):
     params, statistics = variables["params"], variables["batch_stats"]
 
     def norm(i, y):
-        of, seen = params[f"BatchNorm_{i}"], statistics[f"BatchNorm_{i}"]
-        return (y - seen["mean"]) / np.sqrt(seen["var"] + 1e-4) * of["scale"] + of["bias"]
+        factors, running = params[f"BatchNorm_{i}"], statistics[f"BatchNorm_{i}"]
+        y = (y - running["mean"]) / np.sqrt(running["var"] + 1e-4)
+        return y * factors["scale"] + factors["bias"]
 
     def relu(y):
         return np.maximum(y, 0)
@@ -110,24 +111,24 @@ def test_half_precision_computes_only():
 def test_schedules_are_these():
     done = np.asarray([0, 0.1, 0.25, 0.5, 0.625, 1], np.float32)
 
-    def of(schedule):
+    def values(schedule):
         return [float(schedule(jnp.asarray(share))) for share in done]
 
-    np.testing.assert_allclose(of(hashnet.drops(0.25, 0.6)), [1, 1, 0.1, 0.1, 0.01, 0.01], 1e-5)
+    np.testing.assert_allclose(values(deep.drops(0.25, 0.6)), [1, 1, 0.1, 0.1, 0.01, 0.01], 1e-5)
     np.testing.assert_allclose(
-        of(hashnet.one_cycle(0.25)), [0, 0.4, 1, 2 / 3, 0.5, 0], rtol=1e-5, atol=1e-7
+        values(deep.one_cycle(0.25)), [0, 0.4, 1, 2 / 3, 0.5, 0], rtol=1e-5, atol=1e-7
     )
     np.testing.assert_allclose(
-        of(hashnet.cosine(0.25)), [0, 0.4, 1, 0.75, 0.5, 0], rtol=1e-5, atol=1e-6
+        values(deep.cosine(0.25)), [0, 0.4, 1, 0.75, 0.5, 0], rtol=1e-5, atol=1e-6
     )
-    np.testing.assert_allclose(of(hashnet.one_cycle(0.0)), 1 - done, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(values(deep.one_cycle(0.0)), 1 - done, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_descent_is_lasagnes_momentum_with_decay_of_weights_and_factors(nesterov):
     params = {"kernel": jnp.asarray([1.0, -2.0]), "scale": jnp.ones(1), "bias": jnp.ones(1)}
     gradient = {"kernel": jnp.asarray([0.5, 0.0]), "scale": jnp.zeros(1), "bias": jnp.ones(1)}
-    descent = hashnet.descent(hashnet.drops(0.5), nesterov)
+    descent = deep.descent(deep.drops(0.5), nesterov)
     hyper = {"learning_rate": 0.1, "weight_decay": 0.01, "steps": 2.0}
     state, velocity = descent(hyper | {"step": 0.0}).init(params), dict.fromkeys(params, 0.0)
     ours, theirs = params, params
@@ -145,32 +146,32 @@ def test_descent_is_lasagnes_momentum_with_decay_of_weights_and_factors(nesterov
 
 IMAGES = jnp.asarray(RNG.integers(0, 256, (24, 8, 8, 3)), jnp.uint8)
 LABELS = (np.arange(24) % 3).astype(np.int32)
-MEAN = hashers.mean_image(np.asarray(IMAGES))
-HYPER = dict.fromkeys(hashnet.TERMS, 0.5) | {
-    "learning_rate": 0.05, "weight_decay": 1e-4, "label_smoothing": 0.1, "ema": 0.6
-}  # fmt: skip
+WEIGHTS = dict.fromkeys(deep.TERMS, 0.5)
 
 
 @pytest.fixture(scope="module")
 def trained():
     """A network that minimises every term, and its states before and after each of three steps."""
-    made = hashers.make_hashnet(
-        models.HashNet(1, 12, 3), MEAN, terms=tuple(hashnet.TERMS), average=True
+    hasher = hashers.deep_hasher(
+        12, 3, (8, 8, 3), relaxation="sigmoid", ema=0.6, learning_rate=0.05, weight_decay=1e-4,
+        schedule="constant", nesterov=False, mirror=False, crop=0.0, **WEIGHTS,
+    )  # fmt: skip
+    training = hasher.training
+    hyper = {name: jnp.asarray(v) for name, v in training.hyper.items()} | {"steps": jnp.float32(3)}
+    states, step = (
+        [train.start(training, jax.random.key(0), IMAGES)],
+        jax.jit(training.trainer.step),
     )
-    hyper = {name: jnp.asarray(value) for name, value in HYPER.items()} | {
-        "steps": jnp.asarray(3.0)
-    }
-    states, step = [made.trainer.init(jax.random.key(0), HYPER)], jax.jit(made.trainer.step)
     for _ in range(3):
         state, terms = step(states[-1], hyper, IMAGES, LABELS)
         states.append(state)
-    return made, states, terms
+    return hasher, states, terms
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(trained):
     _, _, terms = trained
-    assert terms.keys() == {"loss", "accuracy", *hashnet.TERMS}
-    parts = sum(0.5 * float(terms[name]) for name in hashnet.TERMS)
+    assert terms.keys() == {"loss", "accuracy", *deep.TERMS}
+    parts = sum(0.5 * float(terms[name]) for name in deep.TERMS)
     np.testing.assert_allclose(terms["loss"], parts, rtol=1e-5)
 
 
@@ -178,7 +179,7 @@ def test_the_averaged_weights_are_the_mean_of_those_that_steps_began_with(traine
     _, states, _ = trained
     average = states[0].params
     for step in range(3):
-        keep = min(HYPER["ema"], (1 + step) / (10 + step))
+        keep = min(0.6, (1 + step) / (10 + step))
         average = jax.tree.map(
             lambda a, b, keep=keep: keep * a + (1 - keep) * b, average, states[step].params
         )
@@ -190,16 +191,16 @@ def test_the_averaged_weights_are_the_mean_of_those_that_steps_began_with(traine
 
 
 def test_codes_are_those_of_the_averaged_network_on_images_less_their_mean(trained):
-    made, states, _ = trained
+    hasher, states, _ = trained
     params = hashers.weights(states[-1])
-    x = IMAGES / 255 - MEAN[None]
-    model, averaged = models.HashNet(1, 12, 3), params["average"]
-    z, logits = model.apply(averaged, x, jax.nn.sigmoid)
-    np.testing.assert_allclose(made.encode(params, IMAGES), z, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(made.classify(params, IMAGES), logits, rtol=1e-4, atol=1e-5)
+    x = IMAGES / 255 - (IMAGES.mean(axis=0) / 255)[None]
+    z, logits = models.HashNet(1, 12, 3).apply(params["average"], x, jax.nn.sigmoid)
+    np.testing.assert_allclose(hasher.encode(params, IMAGES), z, rtol=1e-4, atol=1e-5)
+    classify = hashers.functions_of(hasher).classify
+    np.testing.assert_allclose(classify(params, IMAGES), logits, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(params["mean"], IMAGES.mean(axis=0) / 255, rtol=1e-5)
-    # An image's code is its own, whatever stands beside it.
-    np.testing.assert_allclose(made.encode(params, IMAGES[:5]), z[:5], rtol=1e-4, atol=1e-5)
+    measured = hasher.measure(params, jax.random.key(0), IMAGES, jnp.asarray(LABELS))
+    np.testing.assert_array_equal(measured["accuracy"], np.argmax(logits, axis=1) == LABELS)
 
 
 def test_all_that_a_network_needs_is_in_its_state(trained):
@@ -208,12 +209,43 @@ def test_all_that_a_network_needs_is_in_its_state(trained):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("settings", "message"),
     [
-        ({"terms": ("hope",)}, "terms must be among classification, .*, got 'hope'"),
+        ({"classification": 0.0, "cubic": 0.0}, "one of classification, .* must be above 0"),
         ({"relaxation": "none"}, "relaxation must be one of sigmoid, sign, got 'none'"),
+        (
+            {"learning_rat": 0.1},
+            "learning_rat is no setting of this hasher; did you mean learning_",
+        ),
+        ({"warmup": 1.0}, "warmup must lie from 0 to below 1, got 1.0"),
+        ({"depth": 17}, "depth must lie between 1 and 16, got 17"),
     ],
 )
-def test_names_that_are_not_known_are_answered_with_those_that_are(options, message):
+def test_settings_that_make_no_sense_are_refused_with_the_rule(settings, message):
     with pytest.raises(ValueError, match=message):
-        hashers.make_hashnet(models.HashNet(1, 12, 3), MEAN, **options)
+        hashers.deep_hasher(12, 3, (8, 8, 3), **settings)
+
+
+BAD_LABELS = {
+    "none": (None, "deep hashing learns from labels, got none"),
+    "too few": (LABELS[:-1], r"one whole number per image, i32\[24\], got int32\[23\]"),
+    "too many": (np.zeros(25, int), r"i32\[24\], got int64\[25\]"),
+    "one-hot": (np.eye(3)[LABELS], r"got float64\[24, 3\]"),
+    "floats": (LABELS / 1.0, r"got float64\[24\]"),
+    "no label": (LABELS - 1, "labels must lie from 0 to 2 for 3 classes, got -1 to 1"),
+    "out of range": (LABELS + 1, "got 1 to 3"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_labels_that_fit_no_classifier_are_refused_before_training(case):
+    labels, message = BAD_LABELS[case]
+    hasher = hashers.deep_hasher(12, 3, (8, 8, 3), epochs=1, batch_size=8)
+    with pytest.raises(ValueError, match=message):
+        hasher.fit(jax.random.key(0), IMAGES, labels)
+
+
+def test_by_default_deep_hashing_is_our_recipe():
+    settings = hashers.deep_hasher(12, 3, (8, 8, 3)).spec["settings"]
+    chosen = hashers.recipes.DRHN_OURS.settings
+    assert {name: settings[name] for name in chosen} == chosen
