@@ -28,6 +28,7 @@ class BaselineConfig(harness.Config):
     )  # fmt: skip
     dim: int = flag(10, "Give real-valued codes (pca) this many numbers.", topic="model")
     bits: int = flag(32, "Give binary codes (lsh, pcah, itq) this many bits.", topic="model")
+    baselines: bool = flag(False, "Score raw pixels, and ITQ or PCA, beside this method.")
     eval_k: int = flag(
         2, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
     )

@@ -88,7 +88,7 @@ def interpolations(hasher: Any, params: Any, images: Any, title: str) -> Any:
 
     from jaxret import viz
 
-    rows = viz.rows_across_classes(_classes(images), 16)
+    rows = viz.rows_across_classes(first_classes(images), 16)
     if len(rows) < 16:
         raise ValueError(f"16 query images are needed, got {len(rows)}")
     z = np.asarray(hasher.encode(params, images.images[rows]))
@@ -120,7 +120,7 @@ def _neighbors(hasher, params, protocol, codes, title):
     from jaxret.evaluate import nearest
 
     query, gallery = protocol.query, protocol.gallery
-    shown = viz.rows_across_classes(_classes(query), 10)
+    shown = viz.rows_across_classes(first_classes(query), 10)
     images = query.images[shown]
     k = min(10, len(gallery.images))
     found = nearest(hasher.encode(params, images), codes, k, hasher.distance)
@@ -130,7 +130,7 @@ def _neighbors(hasher, params, protocol, codes, title):
         gallery.images[rows],
         _relevant(query.labels[shown], gallery.labels[rows]),
         np.asarray(found.distances),
-        classes=_names(query, shown),
+        classes=class_names(query, shown),
         distance=hasher.distance,
         title=title,
     )
@@ -154,10 +154,10 @@ def _reconstructions(hasher, params, query, title):
 
     from jaxret import viz
 
-    rows = viz.rows_across_classes(_classes(query), 12)
+    rows = viz.rows_across_classes(first_classes(query), 12)
     images = query.images[rows]
     rebuilt = np.asarray(hasher.decode(params, hasher.encode(params, images)))
-    return viz.reconstructions(images, rebuilt, columns=_names(query, rows), title=title)
+    return viz.reconstructions(images, rebuilt, columns=class_names(query, rows), title=title)
 
 
 def _bits(codes, title):
@@ -174,12 +174,12 @@ def _latents(codes, gallery, title):
     from jaxret import data, viz
 
     rows = data.sample_rows(len(codes), SCATTERED)
-    labels = _classes(gallery)[rows]
+    labels = first_classes(gallery)[rows]
     return viz.latent_scatter(np.asarray(codes)[rows], labels, gallery.class_names, title=title)
 
 
-def _classes(images: Any) -> Any:
-    """One class per image: of several labels the first."""
+def first_classes(images: Any) -> Any:
+    """Return one class per image: of several labels the first, -1 where there is none."""
     import numpy as np
 
     if images.labels.ndim == 1:
@@ -187,8 +187,9 @@ def _classes(images: Any) -> Any:
     return np.where(images.labels.any(axis=1), images.labels.argmax(axis=1), -1).astype(np.int32)
 
 
-def _names(images: Any, rows: Any) -> list[str]:
-    labels = _classes(images)[rows]
+def class_names(images: Any, rows: Any) -> list[str]:
+    """Return the class names of rows of images, empty where there is none."""
+    labels = first_classes(images)[rows]
     return [images.class_names[i] if 0 <= i < len(images.class_names) else "" for i in labels]
 
 

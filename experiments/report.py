@@ -51,13 +51,12 @@ def measured(hasher: Any, params: Any, images: Any, seed: int) -> dict[str, floa
 
     if hasher.measure is None:
         return {}
-    of_batch = jax.jit(hasher.measure)
     n = len(images.images)
     size, parts = min(BATCH, n), []
     for start in range(0, n, size):
         rows = np.minimum(np.arange(start, start + size), n - 1)  # each batch of one size
         key = jax.random.fold_in(jax.random.key(seed), start)
-        values = of_batch(params, key, images.images[rows], images.labels[rows])
+        values = hasher.measure(params, key, images.images[rows], images.labels[rows])
         parts.append({name: np.asarray(value)[: n - start] for name, value in values.items()})
     return {
         name: float(np.mean(np.concatenate([part[name] for part in parts]), dtype=np.float64))
@@ -203,7 +202,11 @@ def summary(
     if better:
         named = "; ".join(f"{name} ({', '.join(scores)})" for name, scores in better.items())
         lines.append(f"a baseline retrieves better: {named}; {advice}")
-    own = {n: v for n, v in metrics.items() if not n.startswith(("map@", "precision@", "empty@"))}
+    alone = metrics.get("queries_without_relevant", 0)
+    if alone:
+        lines.append(f"{alone:.0f} queries have a class that the gallery lacks, and score 0")
+    retrieval = ("map@", "precision@", "empty@", "queries_without")
+    own = {name: value for name, value in metrics.items() if not name.startswith(retrieval)}
     if own:
         lines.append(", ".join(f"{name} {value:.5g}" for name, value in own.items()))
     return "\n".join(lines)

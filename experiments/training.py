@@ -13,6 +13,7 @@ A script is a module with
     bounds(config)                               -> whether nll_nats is of a likelihood   (may lack)
 """
 
+import json
 import os
 import statistics
 import time
@@ -38,6 +39,8 @@ def main(config: harness.Config, script: ModuleType) -> None:
     print(*data.describe(protocol), sep="\n", flush=True)
     hasher = script.hasher(config, protocol)
     positives = script.positives(config, protocol.train.images)
+    if hasher.training is not None:
+        hasher.training.check(protocol.train.images, protocol.train.labels)
     horizon = hasher.training is not None and hasher.training.horizon
     with harness.Workdir(config, protocol.train, horizon) as workdir:
         if hasher.training is None:
@@ -226,6 +229,29 @@ def _differences(own: Any, there: Any) -> list[str]:
         for name in sorted(here.keys() | there.keys())
         if here.get(name) != there.get(name)
     ]
+
+
+def finished(script: ModuleType, run: Path, data_dir: str = "") -> tuple[Any, Any, Any, Any]:
+    """Return a finished run's configuration, protocol, hasher and params.
+
+    Args:
+        script: the module that it is a run of.
+        run: its work folder.
+        data_dir: where the raw files of data sets lie.
+    """
+    import jax
+
+    from jaxret import train
+    from jaxret.checkpoint import Checkpoints
+    from jaxret.hashers import weights
+
+    kept = json.loads((run / "metrics.json").read_text())["config"]
+    config = script.CONFIG.from_kept(kept, data_dir=data_dir)
+    protocol, _ = harness.load_data(config)
+    hasher = script.hasher(config, protocol)
+    like = train.start(hasher.training, jax.random.key(config.seed), protocol.train.images)
+    with Checkpoints(run / "checkpoints", None) as checkpoints:
+        return config, protocol, hasher, weights(checkpoints.restore(like))
 
 
 if __name__ == "__main__":
