@@ -2,24 +2,26 @@
 
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import drawing
 import numpy as np
+import options
 import pytest
 import reconstructions
 import reproduce
+import runs
 import table
 import train_autoencoder
 import zoo
-from absl import flags
+from scripts import ROOT, command, compiled_once, in_process, refusal, run
 
-from jaxret import models, viz
+from jaxret import data, models, viz
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["compiled_once", "in_process"]
 PUBLISHED = {  # as the documents print them
     "sahu:1": [0.1266, 0.1127, 0.1015],
     "gamal:mnist": [0.0026, 0.0065, 0.0091, 0.0050],
@@ -28,29 +30,13 @@ PUBLISHED = {  # as the documents print them
 }
 
 
-def run(*flags):
-    """Run the script to its end: (exit code, standard output, standard error)."""
-    script = ROOT / "experiments" / "train_autoencoder.py"
-    env = {name: value for name, value in os.environ.items() if name != "JAXRET_DATA_DIR"}
-    done = subprocess.run(
-        [sys.executable, script, *flags],
-        cwd=ROOT,
-        env=env | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
+def test_a_run_leaves_scores_errors_and_pictures(tmp_path, monkeypatch, capsys):
+    drawn = {}
+    monkeypatch.setattr(
+        drawing, "save", lambda _, pictures: drawn.update({n: f() for n, f in pictures.items()})
     )
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_a_run_leaves_scores_errors_and_pictures(tmp_path):
-    workdir = tmp_path / "run"
-    code, out, err = run(
-        "--variational", "--loss=mse", "--hidden=16", "--latent_dim=2", "--epochs=30",
-        f"--workdir={workdir}",
-    )  # fmt: skip
-    assert code == 0, err
-    result = json.loads((workdir / "metrics.json").read_text())
+    flags = ("--variational", "--loss=mse", "--hidden=16", "--latent_dim=2", "--epochs=30")
+    result = run(train_autoencoder, tmp_path, *flags)
     metrics = result["metrics"]
     assert {"map@1/retrieved", "map@2/retrieved", "precision@2", "map@1000/retrieved"} <= (
         metrics.keys()
@@ -62,17 +48,16 @@ def test_a_run_leaves_scores_errors_and_pictures(tmp_path):
     assert metrics["code_size"] == 2
     assert result["config"]["variational"] is True
     assert result["train"]["epochs"] == 30
-    assert "mse784_plus_kl" in out
-    drawn = {path.stem for path in (workdir / "plots").glob("*.png")}
-    assert drawn == {
+    assert "elbo_nats" not in result["train"]  # a squared error is no likelihood
+    assert "mse784_plus_kl" in capsys.readouterr().out
+    assert drawn.keys() == {
         "losses", "reconstructions", "retrieval", "latents", "manifold", "interpolation", "samples"
     }  # fmt: skip
 
 
 def test_a_code_that_does_not_fit_is_one_line_and_leaves_nothing(tmp_path):
-    code, _, err = run("--model=conv_up", "--latent_dim=10", f"--workdir={tmp_path / 'run'}")
-    assert code == 1
-    assert err.strip().splitlines()[-1].startswith("error: a convolutional decoder without dense")
+    said = refusal(train_autoencoder, tmp_path / "run", "--model=conv_up", "--latent_dim=10")
+    assert said.startswith("error: a convolutional decoder without dense")
     assert not (tmp_path / "run").exists()
 
 
@@ -90,13 +75,11 @@ def test_a_flagfile_is_the_row_of_its_table_that_its_comment_names(path):
     settings = row.ours if row.settings is None else row.settings
     assert (row.published is None) == ("published" not in comment)
     assert row.published is None or f"{row.published:.4f}" in comment
-    given = flags.FlagValues()
-    fields = dataclasses.fields(train_autoencoder.AutoencoderConfig)
-    for field in fields:
-        flags.DEFINE_string(field.name, str(field.default), "", flag_values=given)
-    given(["script", f"--flagfile={path}"])
-    wanted = train_autoencoder.AutoencoderConfig(dataset=spec.dataset, **settings)
-    assert given.flag_values_dict() == {n: str(v) for n, v in dataclasses.asdict(wanted).items()}
+    config = train_autoencoder.AutoencoderConfig
+    wanted = config(dataset=spec.dataset, **settings)
+    assert options.parse(config, [f"--flagfile={path}", "--data_dir="]) == dataclasses.replace(
+        wanted, data_dir=options.parse(config, []).data_dir
+    )
 
 
 def test_every_family_of_the_documents_has_a_flagfile():
@@ -111,31 +94,26 @@ def own_run(tmp_path_factory):
     """A finished run of the README's own model, by the README's code and command."""
     folder = tmp_path_factory.mktemp("own")
     readme = (ROOT / "README.md").read_text().split("## Your own model")[1]
-    code, command = re.findall(r"```(?:python|sh)\n(.*?)```", readme, re.DOTALL)[:2]
+    code, given = re.findall(r"```(?:python|sh)\n(.*?)```", readme, re.DOTALL)[:2]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     (folder / "mine.py").write_text(code)
-    _, script, *given = command.split()
-    done = subprocess.run(
-        [sys.executable, ROOT / script, *given, "--epochs=2"],
-        cwd=folder,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+    _, script, *flags = given.split()
+    returned, out, err = command(Path(script).name, *flags, "--epochs=2", cwd=folder)
+    assert returned == 0, err
+    return folder, out
 
 
 def test_the_readmes_own_model_is_trained_searched_and_drawn(own_run):
-    result = json.loads((own_run / "runs/strides/metrics.json").read_text())
+    folder, out = own_run
+    result = json.loads((folder / "runs/strides/metrics.json").read_text())
     assert result["metrics"]["code_size"] == 32
     assert result["metrics"]["map@1/retrieved"] > 0.5
-    assert (own_run / "runs/strides/plots/reconstructions.png").exists()
+    assert (folder / "runs/strides/plots/reconstructions.png").exists()
+    assert "no encoder/ is kept" in out
 
 
 def test_reconstructions_of_finished_runs_are_drawn_in_rows(own_run, monkeypatch):
-    monkeypatch.chdir(own_run)
+    monkeypatch.chdir(own_run[0])
     config = reconstructions.ReconstructionsConfig(
         runs="runs/strides,runs/strides", names="one,two", out="plots/rows.png", images=4
     )
@@ -146,7 +124,7 @@ def test_reconstructions_of_finished_runs_are_drawn_in_rows(own_run, monkeypatch
         viz, "reconstructions", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[0]
     )
     reconstructions.main(config)
-    assert (own_run / "plots" / "rows.png").stat().st_size > 1000
+    assert (own_run[0] / "plots" / "rows.png").stat().st_size > 1000
     assert [panel.get_ylabel() for panel in drawn[0].axes[::4]] == ["original", "one", "two"]
     one, two = (drawn[0].axes[i].images[0].get_array() for i in (4, 8))
     np.testing.assert_array_equal(one, two)
@@ -170,11 +148,11 @@ def written_table(folder, protocol, rows, size=32):
     folder.mkdir()
     metrics = "mse/test", "map@2/retrieved", "code_size"
     rows = [
-        {"name": name, "beside": {column: dict(zip(metrics, (*scores, size), strict=True))}}
+        {"name": name, "metrics": {column: dict(zip(metrics, (*scores, size), strict=True))}}
         for name, column, *scores in rows
     ]
-    table = {"table": f"paper:{folder.name}", "protocol": protocol, "rows": rows}
-    (folder / "table.json").write_text(json.dumps(table))
+    content = {"table": f"paper:{folder.name}", "protocol": protocol, "rows": rows}
+    (folder / "table.json").write_text(json.dumps(content))
 
 
 def test_the_zoo_has_a_point_for_each_result_and_their_rank_correlation(tmp_path):
@@ -189,8 +167,8 @@ def test_the_zoo_has_a_point_for_each_result_and_their_rank_correlation(tmp_path
         "B (paper:a)": {"ours": (0.02, 0.8)},
         "C (paper:b)": {"as published": (0.03, 0.95)},
     }
-    command = [sys.executable, zoo.__file__, f"--tables={config.tables}", f"--out={config.out}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    given = [sys.executable, zoo.__file__, f"--tables={config.tables}", f"--out={config.out}"]
+    done = subprocess.run(given, capture_output=True, text=True, check=False)
     # Ranks 1, 2, 3 against 2, 1, 3: 1 - 6 * 2 / (3 * 8).
     assert "3 models of mnist-test: rank correlation 0.50" in done.stdout, done.stderr
     assert (tmp_path / "zoo.png").stat().st_size > 1000
@@ -209,7 +187,9 @@ def test_a_model_of_ones_own_that_is_not_there_is_refused(tmp_path):
     own = dataclasses.replace(base, model=f"{tmp_path / 'mine.py'}:f")
     own.check()
     with pytest.raises(ValueError, match=r"--model: .*mine\.py has no function 'f'"):
-        train_autoencoder.build(own, (8, 8, 1))
+        train_autoencoder.own_model(own.model)
+    with pytest.raises(ValueError, match=r"--model: there is no file none\.py"):
+        train_autoencoder.own_model("none.py:f")
 
 
 def test_every_model_of_the_library_is_a_choice():
@@ -232,13 +212,24 @@ def test_flags_that_make_no_sense_are_refused(flags, message):
         train_autoencoder.AutoencoderConfig(workdir="w", **flags).check()
 
 
+def images_of(*shape):
+    """A protocol of blank images of a shape."""
+    blank = data.ImageSet(np.zeros((2, *shape), np.uint8), np.zeros(2, np.int32), ("0",))
+    return data.Protocol("blank", blank, blank, blank, 2)
+
+
 def test_every_row_builds_its_model_for_the_images_of_its_table():
-    for name in PUBLISHED:
-        for row in reproduce.tables()[name].rows:
-            for settings in (row.settings, row.ours):
-                if settings is not None:
-                    config = train_autoencoder.AutoencoderConfig(workdir="w", **settings)
-                    train_autoencoder.build(config, (28, 28, 1))
+    settings = {
+        json.dumps(settings, sort_keys=True)
+        for name in PUBLISHED
+        for row in reproduce.tables()[name].rows
+        for settings in (row.settings, row.ours)
+        if settings is not None
+    }
+    for chosen in settings:
+        config = train_autoencoder.AutoencoderConfig(workdir="w", **json.loads(chosen))
+        made = train_autoencoder.hasher(config, images_of(28, 28, 1))
+        assert made.training.epochs == config.epochs
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -249,17 +240,19 @@ def test_the_tables_hold_what_was_published(name):
 
 
 def test_convolutions_on_cpu_do_not_train_by_scan():
-    base = train_autoencoder.AutoencoderConfig(workdir="w")
-    scanned = {
-        name: train_autoencoder.by_scan(dataclasses.replace(base, model=name))
-        for name in train_autoencoder.MODELS
-    }
+    base = train_autoencoder.AutoencoderConfig(workdir="w", latent_dim=8, channels="8")
+    scanned = {}
+    for name in train_autoencoder.MODELS:
+        size = 0 if name in ("conv_up", "conv_transposed") else 8
+        config = dataclasses.replace(base, model=name, latent_dim=size)
+        scanned[name] = train_autoencoder.hasher(config, images_of(8, 8, 1)).training.scan
     assert {name for name, scan in scanned.items() if not scan} == {
         "conv_up", "conv_transposed", "conv_dense_up", "conv_dense_transposed"
     }  # fmt: skip
 
 
-def test_a_table_has_its_own_metric_and_others_beside_it(tmp_path):
+def test_a_table_has_its_own_metric_and_extra_ones_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.harness.Progress, "__call__", lambda *_: None)
     conv = {"model": "conv_dense_up", "channels": "2", "latent_dim": 3, "batch_norm": True}
     spec = table.Table(
         "title",
@@ -272,24 +265,24 @@ def test_a_table_has_its_own_metric_and_others_beside_it(tmp_path):
         script="train_autoencoder",
         metric="bce/test",
         lower=True,
-        beside=("map@2/retrieved", "code_size"),
+        extra_metrics=("map@2/retrieved", "code_size"),
     )
     base = train_autoencoder.AutoencoderConfig(workdir=str(tmp_path), epochs=1)
     ((_, result),) = table.run_tables(
         {"paper:1": spec}, lambda _: base, 1, 2, lambda name: name == "dense"
     )
     assert result["metric"] == "bce/test (lower is better)"
-    assert result["beside"] == ["map@2/retrieved", "code_size"]
+    assert result["extra_metrics"] == ["map@2/retrieved", "code_size"]
     row, not_run = result["rows"]
     assert row["as_published"].keys() == {"mean", "sd", "seeds"}
     assert row["as_published"]["mean"] > 0.2
-    assert row["beside"]["as_published"]["code_size"] == 4
-    assert row["beside"]["ours"]["code_size"] == 3
-    assert not_run["beside"] == {"as_published": {}, "ours": {}}
+    assert row["metrics"]["as_published"]["code_size"] == 4
+    assert row["metrics"]["ours"]["code_size"] == 3
+    assert not_run["metrics"] == {"as_published": {}, "ours": {}}
     lines = table.markdown(result).splitlines()
-    assert lines[2].endswith("| how | map@2/retrieved | code_size |")
+    assert lines[2].endswith("| map@2/retrieved | code_size |")
     assert lines[4].endswith("| 4, 3 |")
     assert lines[5].endswith("|  |  |")
     assert len(table.chart(spec, result).axes[0].containers) == 2
-    nothing = [row | {"beside": not_run["beside"]} for row in result["rows"]]
+    nothing = [row | {"metrics": not_run["metrics"]} for row in result["rows"]]
     assert len(table.chart(spec, result | {"rows": nothing}).axes[0].containers) == 0

@@ -3,45 +3,29 @@
 import dataclasses
 import json
 import os
+import shlex
+from pathlib import Path
 
+import drawing
 import harness
-import jax
 import numpy as np
 import pytest
+import runs
 import train_hasher
-from jax.experimental.compilation_cache import compilation_cache
+from scripts import compiled_once, in_process, parameters, run, stopped_after
 
 from jaxret import data
-from jaxret.data.sets import take
-from jaxret.hashers import hashnet
+from jaxret.hashers import deep
 
-SMALL = {"bits": 12, "schedule": "one_cycle", "mirror": False}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Runs of the same program share its compilation."""
-    compilation_cache.set_cache_dir(str(tmp_path_factory.mktemp("xla")))
-    compilation_cache.reset_cache()
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
+__all__ = ["compiled_once", "in_process"]
+SMALL = ("--bits=12", "--schedule=one_cycle", "--nomirror")
+FLAGS = (*SMALL, "--epochs=8", "--quantisation=0.1", "--ema=0.5")
 
 
-def run(workdir, **flags):
-    """Run the script in this process; what metrics.json holds."""
-    config = train_hasher.HasherConfig(workdir=str(workdir), **SMALL | flags)
-    config.check()
-    train_hasher.main(config)
-    return json.loads((workdir / "metrics.json").read_text())
-
-
-FLAGS = {"epochs": 8, "quantisation": 0.1, "ema": 0.5}
-
-
-def test_digits_are_found_by_twelve_bits(tmp_path):
-    result = run(tmp_path, **FLAGS, watch=True)
+def test_digits_are_found_by_twelve_bits(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(drawing, "save", lambda _, pictures: drawn.extend(pictures))
+    result = run(train_hasher, tmp_path, *FLAGS, "--watch")
     metrics = result["metrics"]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     for part, score in (("test", "accuracy"), ("train", "accuracy/train")):
@@ -50,86 +34,83 @@ def test_digits_are_found_by_twelve_bits(tmp_path):
     assert metrics["map@1000/retrieved"] > 0.85
     assert metrics["accuracy"] > 0.9
     assert metrics["accuracy/train"] > 0.9
-    assert {"map@1/retrieved", "precision@1000", "map@all/all"} <= metrics.keys()
+    assert {"map@1/retrieved", "precision@10", "precision@1000", "map@all/all"} <= metrics.keys()
     assert result["config"]["bits"] == 12
     assert result["train"]["steps"] == 8 * (1438 // 128)
-    drawn = {path.stem for path in (tmp_path / "plots").glob("*.png")}
-    assert drawn == {"losses", "retrieval", "bits"}
+    assert "elbo_nats" not in result["train"]
+    assert set(drawn) == {"losses", "retrieval", "bits"}
 
 
-def kept(workdir):
-    """The arrays of a run's newest checkpoint, by name."""
-    import orbax.checkpoint as ocp
-
-    with ocp.CheckpointManager((workdir / "checkpoints").resolve()) as manager:
-        return manager.restore(
-            manager.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore())
-        ).state
-
-
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(harness, "CHECKPOINT_SECONDS", 0)
-    told = harness.Progress.__call__
-    flags = FLAGS | {"epochs": 2}
-
-    def stop(self, epoch, terms, images_per_second):
-        told(self, epoch, terms, images_per_second)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
+    flags = (*FLAGS, "--epochs=2")
     with monkeypatch.context() as patch:
-        patch.setattr(harness.Progress, "__call__", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "stopped", **flags)
-    resumed = run(tmp_path / "stopped", **flags, resume=True)
-    straight = run(tmp_path / "straight", **flags)
+        stopped_after(patch, 1)
+        with pytest.raises(SystemExit):
+            run(train_hasher, tmp_path / "stopped", *flags)
+    resumed = run(train_hasher, tmp_path / "stopped", *flags, "--resume")
+    straight = run(train_hasher, tmp_path / "straight", *flags)
     assert resumed["metrics"] == straight["metrics"]
-    a, b = kept(tmp_path / "straight"), kept(tmp_path / "stopped")
+    a, b = parameters(tmp_path / "straight"), parameters(tmp_path / "stopped")
     assert a.keys() == b.keys()
     for name, value in a.items():
         np.testing.assert_array_equal(value, b[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     "JAXRET_DATA_DIR" not in os.environ, reason="JAXRET_DATA_DIR names no folder of real data"
 )
 def test_a_slice_of_cifar10_is_found_by_twelve_bits(tmp_path, monkeypatch):
     # Chance is 1/3, and 0.6 was seen. A hash layer that is not trained, images that are cut or
     # normalised wrongly, or lists in a wrong order stay below the floor.
-    whole = data.load_protocol("test", "cifar10")
+    whole = data.load_protocol("test", "cifar10", DATA_DIR)
 
-    def some(images, each):
+    def slice_of(images, each):
         rows = [np.flatnonzero(images.labels == label)[:each] for label in (0, 1, 6)]
-        return take(images, np.sort(np.concatenate(rows)))
+        return data.take(images, np.sort(np.concatenate(rows)))
 
-    train, query = some(whole.train, 160), some(whole.query, 60)
+    train, query = slice_of(whole.train, 160), slice_of(whole.query, 60)
     protocol = whole._replace(name="slice", train=train, gallery=train, query=query)
     monkeypatch.setattr(harness, "load_data", lambda config: (protocol, 0))
-    metrics = run(tmp_path, dataset="cifar10", epochs=5, batch_size=32, mirror=True)["metrics"]
-    assert metrics["map@1000/retrieved"] > 0.5
+    flags = ("--dataset=cifar10", "--epochs=5", "--batch_size=32", *SMALL, "--mirror")
+    metrics = run(train_hasher, tmp_path, *flags)["metrics"]
+    assert metrics["map@1000/retrieved" if len(train.images) >= 1000 else "map@all/all"] > 0.5
     assert metrics["accuracy"] > 0.6
 
 
-def test_seeds_side_by_side_in_one_program_score_as_alone(monkeypatch):
+DATA_DIR = os.environ.get("JAXRET_DATA_DIR")
+
+
+@pytest.mark.slow
+def test_seeds_in_one_vmapped_program_score_as_alone(monkeypatch):
     # As on an accelerator: on a CPU a hashing network trains alone, its steps not in a program.
     whole = data.load_protocol("test", "digits")
-    train = take(whole.train, slice(128))
-    protocol = whole._replace(train=train, gallery=train, query=take(whole.query, slice(64)))
-    flags = {"dataset": "digits", "epochs": 4, "batch_size": 32} | SMALL
-    base = train_hasher.HasherConfig(workdir="w", **flags)
+    train = data.take(whole.train, slice(128))
+    protocol = whole._replace(train=train, gallery=train, query=data.take(whole.query, slice(64)))
+    base = train_hasher.HasherConfig(
+        workdir="w", epochs=4, batch_size=32, bits=12, schedule="one_cycle", mirror=False
+    )
     configs = [dataclasses.replace(base, seed=seed) for seed in (0, 1)]
 
-    def scores(together):
-        rows = train_hasher.run_rows(configs, protocol, 0, together)
-        return {config.seed: result for config, result in rows}
+    def scores():
+        results = runs.train_and_score(train_hasher, configs, protocol, 0, 2)
+        return {config.seed: result for config, result in results}
 
-    alone = scores(2)
-    assert alone[0]["together"] == 1
-    monkeypatch.setattr(train_hasher, "by_scan", lambda config: True)
-    beside = scores(2)
-    assert beside[0]["together"] == 2
-    for name in ("map@1000/retrieved", "accuracy"):
-        of_seeds = [[run[seed]["metrics"][name] for seed in (0, 1)] for run in (alone, beside)]
+    alone = scores()
+    assert alone[0]["vmap_runs"] == 1
+    make = train_hasher.hasher
+
+    def scanned(config, protocol):
+        hasher = make(config, protocol)
+        return hasher._replace(training=hasher.training._replace(scan=True))
+
+    monkeypatch.setattr(train_hasher, "hasher", scanned)
+    together = scores()
+    assert together[0]["vmap_runs"] == 2
+    for name in ("map@all/all", "accuracy"):
+        of_seeds = [[result[seed]["metrics"][name] for seed in (0, 1)] for result in
+                    (alone, together)]  # fmt: skip
         np.testing.assert_allclose(*of_seeds, atol=0.05, err_msg=name)
         assert of_seeds[1][0] != of_seeds[1][1]
 
@@ -150,16 +131,26 @@ def test_flags_that_make_no_sense_are_refused(flags, message):
         train_hasher.HasherConfig(workdir="w", **flags).check()
 
 
-def test_every_term_of_the_library_is_a_flag():
-    assert set(train_hasher.TERMS) == hashnet.TERMS.keys()
+def test_every_term_and_setting_of_the_library_is_a_flag():
+    assert set(train_hasher.TERMS) == deep.TERMS.keys()
     fields = {field.name for field in dataclasses.fields(train_hasher.HasherConfig)}
-    assert fields >= hashnet.TERMS.keys()
+    assert fields >= {field.name for field in dataclasses.fields(deep.DeepSettings)}
+    schedule = train_hasher.HasherConfig.__dataclass_fields__["schedule"]
+    assert set(schedule.metadata["choices"]) == deep.SCHEDULES.keys()
+
+
+def test_the_accuracy_of_training_images_is_of_a_random_sample(monkeypatch):
+    import report
+
+    images = data.ImageSet(np.zeros((100, 1, 1, 1), np.uint8), np.arange(100, dtype=np.int32), ())
+    drawn = report.sample(images, 20).labels
+    assert len(drawn) == 20
+    assert drawn.max() > 50
+    np.testing.assert_array_equal(drawn, report.sample(images, 20).labels)
+    assert len(report.sample(images).labels) == 100
 
 
 def test_the_published_recipe_is_the_default():
-    import shlex
-    from pathlib import Path
-
     text = (Path(train_hasher.__file__).parent / "jimenez2017" / "drhn.flags").read_text()
     flags = [line for line in text.splitlines() if line and not line.startswith("#")]
     defaults = {f.name: f.default for f in dataclasses.fields(train_hasher.HasherConfig)}
@@ -168,3 +159,11 @@ def test_the_published_recipe_is_the_default():
         name, _, value = word.removeprefix("--").partition("=")
         if name not in ("dataset", "protocol"):
             assert type(defaults[name])(value or True) == defaults[name], name
+
+
+def test_the_published_recipe_of_the_library_is_the_default():
+    from jaxret.hashers import recipes
+
+    settings = dataclasses.asdict(train_hasher.HasherConfig(workdir="w").settings())
+    published = recipes.DRHN_PUBLISHED.settings
+    assert {name: settings[name] for name in published} == published
