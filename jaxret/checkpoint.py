@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
@@ -203,7 +204,7 @@ def _shortened(differences: list[str]) -> str:
 
 
 def _is_key(leaf) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _key_impls(state: PyTree) -> dict[str, str]:
@@ -241,8 +242,8 @@ def _to_numpy(leaf):
 
 def _restored(value: np.ndarray, impl: str | None) -> jax.Array:
     if impl is None:
-        return jax.numpy.asarray(value)
-    return jax.random.wrap_key_data(jax.numpy.asarray(value), impl=impl)
+        return jnp.asarray(value)
+    return jax.random.wrap_key_data(jnp.asarray(value), impl=impl)
 
 
 def _to_dictionary(state: PyTree) -> dict[str, Any]:

@@ -8,13 +8,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from .layers import (
-    CELLS,
     XAVIER,
     DoublingConv,
     TransformerBlock,
-    check_choice,
     levels,
     patch_grid,
+    recurrent,
 )
 
 
@@ -94,11 +93,9 @@ class RecurrentDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
         del train
-        check_choice("cell", self.cell, CELLS)
         rows, *rest = self.image_shape
         x = jnp.broadcast_to(z[:, None], (len(z), rows, z.shape[1]))
-        for width in self.hidden:
-            x = nn.RNN(CELLS[self.cell](width))(x)
+        x = recurrent(x, self.hidden, self.cell)
         return nn.Dense(math.prod(rest), kernel_init=XAVIER)(x).reshape(len(z), *self.image_shape)
 
 

@@ -6,12 +6,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from .layers import (
-    CELLS,
     XAVIER,
     Conv,
     TransformerBlock,
-    check_choice,
     patch_grid,
+    recurrent,
     relu_pool,
 )
 
@@ -82,11 +81,8 @@ class RecurrentEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
         del train
-        check_choice("cell", self.cell, CELLS)
-        x = images.reshape(*images.shape[:2], -1)
-        for width in self.hidden:
-            x = nn.RNN(CELLS[self.cell](width))(x)
-        return x[:, -1]
+        rows = images.reshape(*images.shape[:2], -1)
+        return recurrent(rows, self.hidden, self.cell)[:, -1]
 
 
 class AttentionEncoder(nn.Module):

@@ -1,6 +1,9 @@
 """Layers that encoders, decoders and hash networks share."""
 
+import functools
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +133,8 @@ def _convolve_by_taps(x, kernel, padding):
     products = products.reshape(n, h, w, taps, taps * f)
     sides = ((0, 0), padding, padding, (0, 0))
     rows = [jnp.pad(products[:, :, :, i], sides)[:, i : i + h] for i in range(taps)]
-    return sum(row[:, :, j : j + w, j * f : (j + 1) * f] for row in rows for j in range(taps))
+    shifted = [row[:, :, j : j + w, j * f : (j + 1) * f] for row in rows for j in range(taps)]
+    return functools.reduce(jnp.add, shifted)
 
 
 def _convolve_by_windows(x, kernel):
@@ -185,6 +189,20 @@ def levels(size: tuple[int, int], halvings: int) -> list[tuple[int, int]]:
     return [(math.ceil(h / 2**level), math.ceil(w / 2**level)) for level in range(halvings + 1)]
 
 
+def recurrent(
+    x: Float[Array, "n rows d"], widths: Sequence[int], cell: str
+) -> Float[Array, "n rows f"]:
+    """Return the outputs of recurrent layers, one after the other, for each row.
+
+    It is called in a module, which owns the layers. Raises ValueError if `cell` is not a key of
+    CELLS.
+    """
+    check_choice("cell", cell, CELLS)
+    for width in widths:
+        x = cast(Array, nn.RNN(CELLS[cell](width))(x))
+    return x
+
+
 class TransformerBlock(nn.Module):
     """Self-attention, then two dense layers; the output of each is added to its input.
 
@@ -202,7 +220,7 @@ class TransformerBlock(nn.Module):
         return x + nn.Dense(width, kernel_init=XAVIER)(between)
 
 
-def patch_grid(image_shape: tuple[int, int, int], patch: tuple[int, int]) -> tuple[int, int]:
+def patch_grid(image_shape: tuple[int, ...], patch: tuple[int, int]) -> tuple[int, int]:
     """Return the number of rows and columns of patches.
 
     Raises ValueError if the patches do not fill the image.
