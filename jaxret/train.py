@@ -435,7 +435,7 @@ def run_all(
             raise ValueError(f"runs of one program need the same scalars; one has no {name}")
         return training.hyper[start]
 
-    hyper = {name: np.array([scalar(t, name) for t in trainings], np.float32) for name in names}
+    hyper = {name: jnp.array([scalar(t, name) for t in trainings], jnp.float32) for name in names}
     state = _prepared(sweep_init(first.trainer, jnp.stack(keys), hyper), first.prepare(images))
     state, told = _trained(first, state, hyper, images, labels, positives, None, on_epoch)
     return [
