@@ -31,12 +31,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from timing import harness  # first of ours: it makes the scripts beside it importable
+import timing  # noqa: F401  # first of ours: it makes experiments/ importable
 
 # isort: split
+import harness
 import table
 import train_hasher
 from jimenez2017.tables import TABLES
+from runs import keep
 
 EXPERIMENTS, BENCHMARKS = (harness.REPOSITORY / name for name in ("experiments", "benchmarks"))
 PAPER_TABLES = ("5.1", "5.2", "5.3", "5.4", "5.5")  # those of CIFAR-10
@@ -75,7 +77,8 @@ def training(n: int, bits: int, column: str, seed: int, options) -> Job:
     def result():
         written = read_json(workdir / "metrics.json")
         run = {name: written[name] for name in ("config", "metrics", "environment")}
-        run |= {"script": "train_hasher", "together": 1, "seconds": written["train"]["seconds"]}
+        run |= {"script": "train_hasher", "protocol": written["protocol"]["name"], "vmap_runs": 1}
+        run["seconds"] = written["train"]["seconds"]
         return {"protocol": written["protocol"], "train": written["train"], "runs": [run]}
 
     def done():
@@ -242,8 +245,8 @@ def gather(options, environment: dict[str, Any]) -> None:
     for run in itertools.chain.from_iterable(job.get("runs", []) for job in found):
         config = importlib.import_module(run["script"]).CONFIG(**run["config"])
         config = dataclasses.replace(config, workdir=str(options.out / "tables"))
-        about = {name: run[name] for name in ("metrics", "together", "seconds")}
-        table.keep(config, about, run["environment"])
+        about = {name: run[name] for name in ("metrics", "protocol", "vmap_runs", "seconds")}
+        keep(run["script"], config, about, run["environment"])
     asked = reproduce(options, PAPER_TABLES, "--gather")
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode:

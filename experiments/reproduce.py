@@ -83,7 +83,7 @@ class ReproduceConfig:
         for name in self.table.split(","):
             found = {n: t for n, t in known.items() if name in (n, n.split(":")[0])}
             if not found:
-                raise ValueError(f"--table: {_unknown(name, known)}; --list names all")
+                raise ValueError(f"--table: {_unknown(name, known)} --list names all")
             chosen |= found
         return chosen
 
@@ -95,13 +95,14 @@ class ReproduceConfig:
 def _unknown(name: str, known: Iterable[str]) -> str:
     """Return a message about a table that does not exist, with the names that come closest."""
     if not name:
-        return "name a table, such as torres2018:4.2"
-    by_short_name = {n.split(":")[1]: n for n in known}
-    close = difflib.get_close_matches(name, [*PAPERS, *known], n=3, cutoff=0.6)
-    close += [by_short_name[n] for n in difflib.get_close_matches(name, by_short_name, n=3)]
+        return "name a table, such as torres2018:4.2;"
+    short = sorted({table.split(":")[1] for table in known})
+    close = difflib.get_close_matches(name, [*PAPERS, *known], n=3)
+    for found in difflib.get_close_matches(name, short, n=1):
+        close += [table for table in known if table.split(":")[1] == found]
     close = list(dict.fromkeys(close))[:3]
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"no table is named {name!r}{hint}"
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"no table is named {name!r}.{hint}"
 
 
 def tables() -> dict[str, Table]:

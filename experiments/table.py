@@ -283,7 +283,8 @@ def summary_line(table: Mapping[str, Any], names: Iterable[str]) -> str:
     for name in names:
         extra = rows[name].get("metrics", {}).get("ours", {})
         more = "".join(f", {metric} {value:.4g}" for metric, value in extra.items())
-        scores.append(f"{name} {cell(rows[name]['ours'], form)}{more}")
+        score = cell(rows[name]["ours"], form) or "not run"
+        scores.append(f"{name} {score}{more}")
     protocols = {rows[name].get("protocol", table["protocol"]) for name in names}
     where = f"{table['table']}; {', '.join(sorted(protocols))}; {table['metric']}"
     return f"*Baselines without learning* ({where}): {'; '.join(scores)}.\n"

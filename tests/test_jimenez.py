@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import importlib
 import json
 import math
 import subprocess
@@ -18,9 +17,11 @@ import optax
 import pytest
 import reproduce
 import run_accelerator
+import runs
 import table
 import time_hasher
 import train_hasher
+from jimenez2017 import published as numbers
 from jimenez2017 import tables
 
 from jaxret import data, metrics, train
@@ -38,8 +39,9 @@ def test_every_published_number_is_there_once():
     counts = {"5.1": 80, "5.2": 30, "5.3": 80, "5.4": 16, "5.5": 80, "5.6": 80, "5.7": 80}
     assert {name: len(published(name)) for name in counts} == counts
     assert all(value for name in counts for value in published(name).values())
-    assert tables.TABLES.keys() - counts == {"losses"}
-    assert not any(published("losses").values())
+    others = {"losses", "losses-baselines", "baselines"}
+    assert tables.TABLES.keys() - counts == others
+    assert not any(value for name in others for value in published(name).values())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_accuracy_and_map_of_one_network_are_of_one_training():
         spec = tables.TABLES[name]
         base = train_hasher.HasherConfig(workdir="w", dataset=spec.dataset, protocol=spec.protocol)
         return {
-            table.kept_at(dataclasses.replace(base, **settings))
+            runs.kept_at("train_hasher", dataclasses.replace(base, **settings))
             for row in spec.rows
             for settings in (row.settings, row.ours)
             if settings is not None
@@ -97,7 +99,9 @@ def test_accuracy_and_map_of_one_network_are_of_one_training():
     assert kept("5.6") == kept("5.7")
 
 
-@pytest.mark.parametrize(("flagfile", "settings"), [("drhn", {}), ("ours", tables.OURS)])
+@pytest.mark.parametrize(
+    ("flagfile", "settings"), [("drhn", tables.PUBLISHED), ("ours", tables.OURS)]
+)
 def test_flagfiles_are_the_columns_of_the_tables(flagfile, settings):
     lines = (FOLDER / f"{flagfile}.flags").read_text().splitlines()
     given = [line[2:] for line in lines if line.startswith("--")]
@@ -107,14 +111,15 @@ def test_flagfiles_are_the_columns_of_the_tables(flagfile, settings):
     wanted = dataclasses.asdict(train_hasher.HasherConfig(**shared, **settings))
     for name, value in given.items():
         assert type(wanted[name])(value) == wanted[name], name
-    assert settings.keys() <= given.keys()
+    defaults = train_hasher.HasherConfig.defaults()
+    assert {name for name, value in wanted.items() if value != defaults[name]} <= given.keys()
 
 
 def test_figure_5_5_has_its_points():
-    assert len(tables.PRECISION) == 9
-    assert {len(points) for points in tables.PRECISION.values()} == {len(tables.PRECISION_KS)}
-    assert tables.PRECISION["CNNH+"][-1] == 0.608
-    assert tables.PRECISION["LSH"][-1] == 0.162
+    assert len(numbers.PRECISION) == 9
+    assert {len(points) for points in numbers.PRECISION.values()} == {len(numbers.PRECISION_KS)}
+    assert numbers.PRECISION["CNNH+"][-1] == 0.608
+    assert numbers.PRECISION["LSH"][-1] == 0.162
 
 
 def test_a_table_of_other_methods_needs_no_run(tmp_path, capsys):
@@ -127,7 +132,7 @@ def test_a_table_of_other_methods_needs_no_run(tmp_path, capsys):
     assert "not run" in table.markdown(result)
     assert "| LSH at 48 bits | 0.12 |" in table.markdown(result)
     names = [text.get_text() for text in table.chart(spec, result).legends[0].get_texts()]
-    assert names == [f"{name}, published" for name in tables.OTHERS]
+    assert names == [f"{name}, published" for name in numbers.OTHERS]
 
 
 def test_listing_a_table_names_the_rows_that_match(capsys):
@@ -140,30 +145,24 @@ def test_listing_a_table_names_the_rows_that_match(capsys):
     assert rows[0].strip() == "DRHN-15 at 12 bits"
 
 
-class Tiny:
-    """A network of one number, which keeps how many images a step and a code were of."""
+def tiny_training():
+    """The training of a network of one number."""
 
-    def __init__(self):
-        self.coded = []
+    def loss(params, model_state, key, images, labels, hyper):
+        x = images.astype(jnp.float32).mean()
+        return params["w"] * x, (model_state, {"loss": params["w"] * x})
 
-        def loss(params, model_state, key, images, labels, hyper):
-            x = images.astype(jnp.float32).mean()
-            return params["w"] * x, (model_state, {"loss": params["w"] * x})
-
-        self.trainer = train.make_trainer(
-            lambda key: ({"w": jnp.ones(())}, {}), loss, lambda h: optax.sgd(h["learning_rate"])
-        )
-
-    def encode(self, params, images):
-        self.coded.append(len(images))
-        return jnp.zeros((len(images), 2))
+    trainer = train.make_trainer(
+        lambda key: ({"w": jnp.ones(())}, {}), loss, lambda h: optax.sgd(h["learning_rate"])
+    )
+    return train.Training(trainer, {"learning_rate": 0.1}, epochs=1, batch_size=100)
 
 
 def test_an_epoch_is_counted_from_some_of_its_steps(monkeypatch):
     monkeypatch.setattr(time_hasher, "median_seconds", lambda run, repeats: run() or 3.0)
     images = data.load("digits", "train")
     config = time_hasher.TimingConfig(batch_size=100, steps=2, repeats=1)
-    found = time_hasher.of_epoch(config, Tiny(), images)
+    found = time_hasher.seconds_of_epoch(config, tiny_training(), images)
     assert found == {
         "seconds_per_epoch": 3.0 * (2 * len(images.images) // 100) / 2,
         "steps_timed": 2,
@@ -172,11 +171,31 @@ def test_an_epoch_is_counted_from_some_of_its_steps(monkeypatch):
 
 def test_a_code_is_timed_alone_and_among_many(monkeypatch):
     monkeypatch.setattr(time_hasher, "median_seconds", lambda run, repeats: run() is None or 0.5)
-    model = Tiny()
+    coded = []
+
+    def encode(params, images):
+        coded.append(len(images))
+        return jnp.zeros((len(images), 2))
+
     config = time_hasher.TimingConfig(what="code")
-    found = time_hasher.of_code(config, model, data.load("digits", "train"))
-    assert sorted(set(model.coded)) == [1, 1000]
+    found = time_hasher.seconds_of_code(config, encode, {}, data.load("digits", "train"))
+    assert sorted(set(coded)) == [1, 1000]
     assert found.keys() == {"seconds_per_code", "codes_per_second"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["epoch", "code"])
+def test_times_are_rows_of_a_table_and_nothing_is_trained(tmp_path, what):
+    settings = {"what": what, "bits": 12, "steps": 1, "repeats": 1}
+    metric = f"seconds_per_{what}"
+    spec = table.Table(
+        "t", (table.Row("a", 1.0, settings),), dataset="digits", script="time_hasher",
+        metric=metric, lower=True,
+    )  # fmt: skip
+    base = time_hasher.TimingConfig(workdir=str(tmp_path))
+    ((_, result),) = table.run_tables({"x": spec}, lambda _: base, 1, 8)
+    assert result["rows"][0]["as_published"]["mean"] > 0
+    assert result["vmap_runs"] == 1
 
 
 def test_a_median_leaves_out_the_first_run():
@@ -184,7 +203,7 @@ def test_a_median_leaves_out_the_first_run():
     assert time_hasher.median_seconds(lambda: time.sleep(next(waits)), 3) < 0.1
 
 
-def run_of(name, depth, bits, rng):
+def figure_run(name, depth, bits, rng):
     """A run as the figures see it."""
     images = rng.integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
     found = rng.integers(0, 256, (4, 10, 8, 8, 3)).astype(np.uint8)
@@ -197,18 +216,18 @@ def run_of(name, depth, bits, rng):
 
 def test_runs_are_drawn_together_by_bits_and_by_depth(tmp_path):
     rng = np.random.default_rng(0)
-    runs = [run_of(f"r{n}-{b}", n, b, rng) for n, b in ((1, 12), (1, 48), (9, 48))]
-    figures.draw_together([*runs, run_of("again", 9, 48, rng)], tmp_path)
+    drawn = [figure_run(f"r{n}-{b}", n, b, rng) for n, b in ((1, 12), (1, 48), (9, 48))]
+    figures.draw_together([*drawn, figure_run("again", 9, 48, rng)], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "precision.png", "precision-published.png", "by-bits-drhn1.png", "by-depth-48bits.png"
     }  # fmt: skip
-    figures.draw_together([runs[0], runs[2]._replace(dataset="digits")], tmp_path / "apart")
+    figures.draw_together([drawn[0], drawn[2]._replace(dataset="digits")], tmp_path / "apart")
     assert {path.name for path in (tmp_path / "apart").iterdir()} == {"precision.png"}
 
 
 def test_runs_of_the_same_network_are_told_apart_by_their_folders():
     rng = np.random.default_rng(0)
-    ours, theirs = run_of("ours", 15, 48, rng), run_of("theirs", 15, 48, rng)
+    ours, theirs = figure_run("ours", 15, 48, rng), figure_run("theirs", 15, 48, rng)
     assert list(figures.named([ours])) == ["DRHN-15"]
     assert list(figures.named([ours, theirs])) == ["DRHN-15, ours", "DRHN-15, theirs"]
 
@@ -252,7 +271,9 @@ def test_a_training_job_has_the_settings_of_its_row(tmp_path):
     jobs = {job.name: job for job in run_accelerator.jobs(options(tmp_path))}
     command = jobs["drhn15-48-as-published"].command
     assert {"--depth=15", "--dataset=cifar10", "--protocol=cifar10-full@1000"} <= set(command)
-    for name, value in tables.OURS.items():
+    changed = tables.OURS.items() - train_hasher.HasherConfig.defaults().items()
+    assert {"relaxation", "cubic", "schedule", "learning_rate"} <= dict(changed).keys()
+    for name, value in changed:
         assert f"--{name}={value}" in jobs["drhn15-48-ours"].command
         assert f"--{name}={value}" not in command
 
@@ -315,6 +336,7 @@ def test_estimates_follow_what_finished_jobs_took(tmp_path):
     assert run_accelerator.estimate(half, []) == 50
 
 
+@pytest.mark.slow
 def test_the_command_trains_scores_and_draws_digits(tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / "run_accelerator.py", f"--out={tmp_path}",
                "--quick", "--only=ours|figures"]  # fmt: skip
@@ -334,10 +356,3 @@ def test_the_command_trains_scores_and_draws_digits(tmp_path):
     assert drawn == {"codes.png", "confusion.png", "first_layer.png", "precision.png"}
     listed = subprocess.run([*command, "--list"], capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["done", "done"]
-
-
-def test_every_script_of_the_tables_has_what_a_table_needs():
-    for spec in tables.TABLES.values():
-        script = importlib.import_module(spec.script)
-        assert callable(script.run_rows)
-        assert script.CONFIG(workdir="w", dataset=spec.dataset, protocol=spec.protocol)
