@@ -1,9 +1,12 @@
 """The rules of the house: who imports whom, what an import costs, how long a function may be."""
 
 import ast
+import os
+import re
 import resource
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -167,6 +170,54 @@ def test_a_script_explains_itself_at_once(script):
     assert "--" in output
     assert seconds < 0.5
     assert cpu_seconds(script, "-h", limit=0.5)[1] == output
+
+
+@pytest.mark.slow
+def test_a_built_wheel_works_where_the_sources_are_not(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", f"--wheel-dir={tmp_path}", str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("jaxret-*.whl")
+    site = tmp_path / "site"
+    install = [*pip, "install", "--no-deps", f"--target={site}", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True, cwd=tmp_path)
+    code = (
+        "import importlib.metadata, jaxret, pathlib\n"
+        "home = pathlib.Path(jaxret.__file__).parent\n"
+        "assert (home / 'py.typed').exists() and (home / 'REFERENCES.md').exists()\n"
+        "assert importlib.metadata.version('jaxret') == jaxret.__version__\n"
+        "images = jaxret.load('digits', 'test').images\n"
+        "hasher = jaxret.lsh_hasher(40)\n"
+        "params, _ = hasher.fit(__import__('jax').random.key(0), images)\n"
+        "print(home, jaxret.pack(hasher.encode(params, images)).shape[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(site / "jaxret"), "2"]
+
+
+def test_what_the_package_imports_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", name)[0].lower() for name in project["dependencies"]}
+    distributions = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}
+    distributions |= {"sklearn": "scikit-learn", "tensorflow_datasets": "tensorflow-datasets"}
+    used = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                used |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                used.add(node.module.split(".")[0])
+    used -= {"jaxret", *sys.stdlib_module_names}
+    assert len(used) > 5
+    assert {distributions.get(name, name) for name in used} <= declared
 
 
 def test_no_public_name_hides_a_module():
