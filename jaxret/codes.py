@@ -1,38 +1,147 @@
 """Latents to bits to packed words: the only file that knows the order of bits.
 
-Bit j of word i is latent 32 i + j; a bit is 1 where the latent is at least 0. The bits that fill
-the last word up are 0, so two codes of the same length never differ there.
+Bit j of word i is latent 32 i + j, or row 32 i + j in the mask of a search. A latent's bit is 1
+where it is at least 0. The bits that fill up the last word are 0, so two codes of the same length
+never differ there.
 """
 
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple, SupportsIndex
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 WORD_BITS = 32
 
 
-def num_words(bits: int) -> int:
-    """The packed width of a code of this many bits."""
+def num_words(bits: SupportsIndex) -> int:
+    """Return the packed width of a code of this many bits."""
+    try:
+        bits = operator.index(bits)
+    except TypeError:
+        raise ValueError(f"bits must be a whole number, got {bits!r}") from None
     if bits < 1:
         raise ValueError(f"a code must have at least 1 bit, got {bits}")
     return -(-bits // WORD_BITS)
 
 
-def pack(z: Float[Array, "n b"]) -> UInt32[Array, "n w"]:
-    """Pack the signs of real-valued latents, w = ceil(b / 32)."""
+def pack(z: Shaped[Array | np.ndarray, "..."] | Sequence) -> UInt32[Array, "n w"]:
+    """Pack the signs of real-valued latents [n b] into words, w = ceil(b / 32).
+
+    A latent of at least 0 is a bit of 1, so floats 0.0 and 1.0 are both a 1: pass bits as bool.
+    Raises ValueError for NaN, for unsigned integers, and for integers that are all 0 or 1.
+    """
+    z = _latents(z)
     n, bits = z.shape
     words = num_words(bits)
-    ones = jnp.pad((z >= 0).astype(jnp.uint32), ((0, 0), (0, words * WORD_BITS - bits)))
-    shifts = jnp.arange(WORD_BITS, dtype=jnp.uint32)[None, None]
+    ones = z if z.dtype == bool else z >= 0
+    ones = jnp.pad(ones, ((0, 0), (0, words * WORD_BITS - bits)))
+    return _words(ones.reshape(n, words, WORD_BITS))
+
+
+def unpack(codes: UInt32[Array | np.ndarray, "n w"], bits: SupportsIndex) -> Float[Array, "n b"]:
+    """Return the signs that were packed: +1 for a bit of 1, -1 for a bit of 0."""
+    if getattr(codes, "dtype", None) != np.uint32 or codes.ndim != 2:
+        raise ValueError(f"codes must be packed words, uint32[n w], got {_described(codes)}")
+    words = num_words(bits)
+    if words != codes.shape[1]:
+        raise ValueError(f"{bits} bits need {words} words of 32, the codes have {codes.shape[1]}")
+    return _bits(jnp.asarray(codes))[:, : operator.index(bits)].astype(jnp.float32) * 2 - 1
+
+
+def _latents(z: Any):
+    """Check what a public function is given as latents; under jit by shape and type alone."""
+    if not hasattr(z, "dtype"):
+        try:
+            z = np.asarray(z)
+        except ValueError:
+            raise ValueError("latents must be [n b], got rows of several lengths") from None
+    if z.ndim != 2:
+        raise ValueError(f"latents must be an array [n b], got {_described(z)}")
+    if z.dtype == bool:
+        return z
+    if not jnp.issubdtype(z.dtype, jnp.floating) and not jnp.issubdtype(z.dtype, jnp.signedinteger):
+        raise ValueError(
+            f"latents must be real numbers, whose sign is the bit, or bool, got {z.dtype}"
+        )
+    if isinstance(z, jax.core.Tracer) or 0 in z.shape:
+        return z
+    numpy = np if isinstance(z, np.ndarray) else jnp
+    if jnp.issubdtype(z.dtype, jnp.floating):
+        missing = numpy.isnan(z).any(axis=1)
+        if missing.any():
+            raise ValueError(f"latents must not be NaN, row {int(missing.argmax())} is")
+    elif ((z == 0) | (z == 1)).all() and (z == 0).any():
+        raise ValueError(
+            "latents are bits by their sign, and these integers are all 0 or 1: pass bits as bool"
+        )
+    return z
+
+
+def _described(array: Any) -> str:
+    if hasattr(array, "dtype"):
+        return f"{array.dtype}{list(array.shape)}"
+    return type(array).__name__
+
+
+def _words(ones: Bool[Array, "... 32"]) -> UInt32[Array, "..."]:
     # The bits of a word are disjoint, so their sum is their union.
-    return jnp.sum(ones.reshape(n, words, WORD_BITS) << shifts, axis=2, dtype=jnp.uint32)
+    shifts = lax.broadcasted_iota(jnp.uint32, ones.shape, ones.ndim - 1)
+    return jnp.sum(ones.astype(jnp.uint32) << shifts, axis=-1, dtype=jnp.uint32)
 
 
-def unpack(codes: UInt32[Array, "n w"], bits: int) -> Float[Array, "n b"]:
-    """The signs that were packed: +1 for a bit of 1, -1 for a bit of 0."""
-    n, words = codes.shape
-    if num_words(bits) != words:
-        raise ValueError(f"{bits} bits need {num_words(bits)} words of 32, the codes have {words}")
+def _bits(words: UInt32[Array, "n w"]) -> UInt32[Array, "n b"]:
+    """All bits of each row of words, as 0 and 1."""
     shifts = lax.broadcasted_iota(jnp.uint32, (1, 1, WORD_BITS), 2)
-    ones = (codes[:, :, None] >> shifts) & jnp.uint32(1)
-    return ones.reshape(n, words * WORD_BITS)[:, :bits].astype(jnp.float32) * 2 - 1
+    return ((words[:, :, None] >> shifts) & jnp.uint32(1)).reshape(len(words), -1)
+
+
+class PackedMask(NamedTuple):
+    """The rows that a search keeps, in bits: row j is bit j % 32 of word j // 32.
+
+    There is one row of words for all queries, or one for each query.
+    """
+
+    words: UInt32[Array | np.ndarray, "p v"]
+
+
+def pack_mask(mask: Bool[Array | np.ndarray, "..."]) -> PackedMask:
+    """Pack a mask over the rows of a gallery, bool[n] or bool[q n]."""
+    if getattr(mask, "dtype", None) != np.bool_ or mask.ndim not in (1, 2):
+        raise ValueError(f"a mask must be bool[n] or bool[q n], got {_described(mask)}")
+    mask = mask[None] if mask.ndim == 1 else mask
+    padding = ((0, 0), (0, -mask.shape[1] % WORD_BITS))
+    if isinstance(mask, jax.core.Tracer):
+        return PackedMask(_words(jnp.pad(mask, padding).reshape(len(mask), -1, WORD_BITS)))
+    bits = np.packbits(np.pad(np.asarray(mask), padding), axis=1, bitorder="little")
+    return PackedMask(bits.view("<u4").astype(np.uint32, copy=False))
+
+
+def bit(words: UInt32[Array, "..."], position: Int[Array, "..."] | Shaped[Array, "..."] | int):
+    """Tell whether the bit at a position, 0 to 31, is 1 in each word."""
+    position = jnp.asarray(position, jnp.uint32)
+    return (words >> position) & jnp.uint32(1) == 1
+
+
+def mask_of_rows(words: UInt32[Array, "p v"]) -> Bool[Array, "p n"]:
+    """Unpack the words of a mask: one bool for each row that they have room for."""
+    return _bits(words) == 1
+
+
+def first_bits(count: Int[Array, "..."]) -> UInt32[Array, "..."]:
+    """Return words whose first count bits are 1, count from 0 to 32."""
+    full = jnp.uint32(0xFFFFFFFF)
+    some = (jnp.uint32(1) << count.astype(jnp.uint32)) - 1  # a word has no 32nd bit to shift to
+    return jnp.where(count == WORD_BITS, full, some)
+
+
+def words_from_row(words: UInt32[Array, "p v"], start: Int[Array, ""], count: int):
+    """Return the mask from a row on, which need not begin a word, as so many words."""
+    words = lax.dynamic_slice_in_dim(words, start // WORD_BITS, count + 1, axis=1)
+    shift = (start % WORD_BITS).astype(jnp.uint32)
+    # A word has no 32nd bit to shift to: two shifts, of which one is 1.
+    return words[:, :-1] >> shift | words[:, 1:] << (WORD_BITS - 1 - shift) << 1

@@ -1,5 +1,6 @@
 """A gallery against a plain dictionary, on disk, under kill -9, and what it refuses."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,18 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxret.gallery import Gallery, GalleryError, doors, store
-from jaxret.gallery.shelf import KINDS
+from jaxret.gallery import Gallery, GalleryError, store, validate
+from jaxret.search import CodeLayout, VectorLayout
 
 Q, K = 3, 7
 SMALL = 1  # byte: nothing is kept on the device, everything comes in the smallest tiles
 
 
-def some_codes(seed, n, bits=12):
+def random_codes(seed, n, bits=12):
     return np.random.default_rng(seed).integers(0, 2**bits, (n, 1), dtype=np.uint32)
 
 
-def some_vectors(seed, n, d=3):
+def random_vectors(seed, n, d=3):
     # Whole numbers: float32 distances are exact, and many are equal.
     return np.random.default_rng(seed).integers(-3, 4, (n, d)).astype(np.float32)
 
@@ -32,8 +33,8 @@ def codes_gallery(codes, *args, **options):
     return Gallery.from_codes(codes, 12, *args, **options)
 
 
-MAKERS = {"codes": (some_codes, codes_gallery), "vectors": (some_vectors, Gallery.from_vectors)}
-BLOCKS = {kind: KINDS[kind].block for kind in MAKERS}
+MAKERS = {"codes": (random_codes, codes_gallery), "vectors": (random_vectors, Gallery.from_vectors)}
+BLOCKS = {"codes": CodeLayout.block, "vectors": VectorLayout.block}
 
 
 def all_distances(query, values):
@@ -148,7 +149,7 @@ def test_a_gallery_equals_a_dictionary_whatever_is_done_to_it(kind, start, steps
 
 
 def test_adding_removing_and_adding_leaves_ids_as_they_were(tmp_path):
-    codes = some_codes(0, 10, bits=32)
+    codes = random_codes(0, 10, bits=32)
     gallery = Gallery.from_codes(codes[:4], 32)
     gallery.remove([1, 3])
     assert gallery.add(codes[4:6]).tolist() == [4, 5]
@@ -163,59 +164,59 @@ def test_adding_removing_and_adding_leaves_ids_as_they_were(tmp_path):
 
 
 def test_a_removed_id_is_not_used_again_even_after_loading(tmp_path):
-    gallery = codes_gallery(some_codes(0, 3), [5, 2, 9])
+    gallery = codes_gallery(random_codes(0, 3), [5, 2, 9])
     gallery.remove([9, 2])
     gallery.save(tmp_path)
     gallery = Gallery.load(tmp_path)
     with pytest.raises(GalleryError, match=r"id 9 was removed, and is not used again"):
-        gallery.add(some_codes(1, 2), [3, 9])
-    assert gallery.add(some_codes(1, 2)).tolist() == [10, 11]
-    assert gallery.add(some_codes(1, 1), [3]).tolist() == [3]
+        gallery.add(random_codes(1, 2), [3, 9])
+    assert gallery.add(random_codes(1, 2)).tolist() == [10, 11]
+    assert gallery.add(random_codes(1, 1), [3]).tolist() == [3]
 
 
 def test_ids_may_be_any_64_bits_that_are_not_negative():
     ids = [2**62, 0, 2**63 - 1]
-    gallery = codes_gallery(some_codes(0, 3), ids)
-    assert set(gallery.search(some_codes(0, 1), 3).indices[0].tolist()) == set(ids)
+    gallery = codes_gallery(random_codes(0, 3), ids)
+    assert set(gallery.search(random_codes(0, 1), 3).indices[0].tolist()) == set(ids)
     with pytest.raises(GalleryError, match=r"ids must be below 2\^63"):
-        gallery.add(some_codes(1, 1))
+        gallery.add(random_codes(1, 1))
 
 
 def test_removing_all_and_adding_again_works():
-    gallery = codes_gallery(some_codes(0, 5))
+    gallery = codes_gallery(random_codes(0, 5))
     gallery.remove(range(5))
     assert len(gallery) == 0
-    assert gallery.search(some_codes(1, 2), 2).indices.tolist() == [[-1, -1], [-1, -1]]
-    assert gallery.add(some_codes(0, 2)).tolist() == [5, 6]
-    assert gallery.search(some_codes(0, 1), 1).indices.tolist() == [[5]]
+    assert gallery.search(random_codes(1, 2), 2).indices.tolist() == [[-1, -1], [-1, -1]]
+    assert gallery.add(random_codes(0, 2)).tolist() == [5, 6]
+    assert gallery.search(random_codes(0, 1), 1).indices.tolist() == [[5]]
 
 
 def test_names_and_labels_are_those_of_the_ids():
     gallery = codes_gallery(
-        some_codes(0, 3), [7, 5, 6], ["seven", "", "\udcff"], [70, -1, 2**31 - 1]
+        random_codes(0, 3), [7, 5, 6], ["seven", "", "\udcff"], [70, -1, 2**31 - 1]
     )
     assert gallery.names_of([6, 7]) == ["\udcff", "seven"]
     assert gallery.labels_of(np.array([[6, 7], [5, 5]])).tolist() == [[2**31 - 1, 70], [-1, -1]]
-    gallery.update([5], some_codes(1, 1), ["five"], [50])
-    gallery.update([7], some_codes(1, 1))
+    gallery.update([5], random_codes(1, 1), ["five"], [50])
+    gallery.update([7], random_codes(1, 1))
     assert gallery.names_of([5, 7]) == ["five", "seven"]
     assert gallery.labels_of([5, 7]).tolist() == [50, 70]
 
 
 def test_a_gallery_without_names_and_labels_has_none_until_some_are_added():
-    gallery = codes_gallery(some_codes(0, 2))
+    gallery = codes_gallery(random_codes(0, 2))
     assert gallery.names_of([0, 1]) == ["", ""]
     assert gallery.labels_of([0, 1]).tolist() == [-1, -1]
-    gallery.add(some_codes(1, 1), names=["a"], labels=[3])
+    gallery.add(random_codes(1, 1), names=["a"], labels=[3])
     assert gallery.names_of([2, 0]) == ["a", ""]
     assert gallery.labels_of([2, 0]).tolist() == [3, -1]
 
 
 def test_a_gallery_does_not_change_when_the_array_it_came_from_does():
-    codes = some_codes(0, 4)
+    codes = random_codes(0, 4)
     gallery = codes_gallery(codes)
     codes[:] = 0
-    assert gallery.search(some_codes(0, 4)[2:3], 1).distances.tolist() == [[0]]
+    assert gallery.search(random_codes(0, 4)[2:3], 1).distances.tolist() == [[0]]
 
 
 # Searching.
@@ -355,7 +356,7 @@ def test_a_gallery_that_doubles_compiles_a_few_times_only():
 def described_gallery(seed=0, n=50):
     ids = np.random.default_rng(seed).permutation(1000)[:n]
     names = [f"image {i} – {'x' * (i % 7)}" for i in range(n)]
-    gallery = codes_gallery(some_codes(seed, n), ids, names, np.arange(n) % 5)
+    gallery = codes_gallery(random_codes(seed, n), ids, names, np.arange(n) % 5)
     gallery.remove(ids[:3])
     return gallery
 
@@ -395,9 +396,9 @@ def test_an_opened_gallery_is_read_only(tmp_path):
     described_gallery().save(tmp_path)
     gallery = Gallery.open(tmp_path)
     for change in (
-        lambda: gallery.add(some_codes(0, 1)),
+        lambda: gallery.add(random_codes(0, 1)),
         lambda: gallery.remove(gallery.ids[:1]),
-        lambda: gallery.update(gallery.ids[:1], some_codes(0, 1)),
+        lambda: gallery.update(gallery.ids[:1], random_codes(0, 1)),
     ):
         with pytest.raises(GalleryError, match=r"opened gallery is read-only; Gallery\.load"):
             change()
@@ -542,8 +543,8 @@ def refused(rule, act):
 
 
 def test_what_makes_no_sense_is_refused_with_rule_and_value():
-    codes, x = some_codes(0, 4), some_vectors(0, 4)
-    make, bad = codes_gallery, some_vectors(0, 4)
+    codes, x = random_codes(0, 4), random_vectors(0, 4)
+    make, bad = codes_gallery, random_vectors(0, 4)
     bad[2, 1] = np.nan
     refused("codes must be packed codes, uint32[n w], got float32[4, 3]", lambda: make(x))
     refused("codes must be packed codes, uint32[n w], got list", lambda: make([[1]]))
@@ -584,12 +585,12 @@ def test_what_makes_no_sense_is_refused_with_rule_and_value():
 
 
 def test_what_a_gallery_refuses_leaves_it_as_it_was():
-    codes, bad = some_codes(0, 4), some_vectors(0, 1)
+    codes, bad = random_codes(0, 4), random_vectors(0, 1)
     bad[0, 0] = np.inf
-    gallery, floats = codes_gallery(codes, [4, 2, 8, 1]), Gallery.from_vectors(some_vectors(0, 4))
-    two = some_codes(1, 2)
+    gallery, floats = codes_gallery(codes, [4, 2, 8, 1]), Gallery.from_vectors(random_vectors(0, 4))
+    two = random_codes(1, 2)
     refused("k must be at least 1, got 0", lambda: gallery.search(codes, 0))
-    refused("k must be a whole number, got 1.5", lambda: doors.at_least_1("k", 1.5))
+    refused("k must be a whole number, got 1.5", lambda: validate.whole("k", 1.5))
     refused(
         "query must have 1 words for 12 bits, got 2",
         lambda: gallery.search(np.zeros((1, 2), np.uint32), 1),
@@ -616,7 +617,7 @@ def test_what_a_gallery_refuses_leaves_it_as_it_was():
     refused("id 0 is not in the gallery", lambda: gallery.update([0], codes[:1]))
     refused("id 9 is not in the gallery", lambda: gallery.names_of([9]))
     refused("id 9 is not in the gallery", lambda: gallery.labels_of([9]))
-    refused("ids must be at least 0, got -1", lambda: gallery.labels_of([-1]))
+    refused("ids must be at least -1, got -2", lambda: gallery.labels_of([-2]))
     refused("ids must not repeat, 2 does", lambda: gallery.remove([2, 2]))
     refused("ids must not repeat, 2 does", lambda: gallery.update([2, 2], two))
     refused("id 8 is in the gallery already; update changes it", lambda: gallery.add(two, [3, 8]))
@@ -629,3 +630,101 @@ def test_what_a_gallery_refuses_leaves_it_as_it_was():
     assert gallery.ids.tolist() == [4, 2, 8, 1]
     assert_found(gallery.search(two, 4), expected_neighbors(two, codes, gallery.ids, 4))
     assert gallery.add(two).tolist() == [9, 10]
+
+
+def test_what_a_search_found_past_the_end_has_no_label_and_no_name():
+    gallery = codes_gallery(random_codes(0, 2), [7, 5], ["seven", "five"], [70, 50])
+    found = gallery.search(random_codes(0, 1), 3).indices
+    assert found.tolist() == [[7, 5, -1]]
+    assert gallery.labels_of(found).tolist() == [[70, 50, -1]]
+    assert gallery.names_of(found) == ["seven", "five", ""]
+    empty = codes_gallery(random_codes(0, 0))
+    assert empty.labels_of([-1]).tolist() == [-1]
+    assert empty.names_of([-1]) == [""]
+
+
+def test_keep_is_distinct_ids_or_bool_and_never_a_guess():
+    gallery, query = codes_gallery(random_codes(0, 4)), random_codes(1, 1)
+    for keep, rule in (
+        (np.array([1, 0, 1, 1]), "keep must be ids or a mask of bool: ids must not repeat, 1 does"),
+        ([[0, 1], [2, 3]], "keep must be ids or a mask bool[4] or bool[1 4], got int64[2, 2]"),
+        ([[0], [2, 3]], "keep must be ids or a mask, got rows of several lengths"),
+        ([0.0, 1.0], "keep must be ids or a mask of bool: ids must be whole numbers"),
+    ):
+        refused(rule, lambda keep=keep: gallery.search(query, 2, keep=keep))
+
+
+def test_a_k_or_radius_of_any_type_is_a_number_or_one_error():
+    gallery, query = codes_gallery(random_codes(0, 4)), random_codes(1, 1)
+    expected = gallery.search(query, 2)
+    for k in (np.int16(2), np.array(2), 2.0):
+        assert_found(gallery.search(query, k), expected)
+    for k in (None, "2", np.array([2]), 1.5):
+        refused("k must be a whole number, got", lambda k=k: gallery.search(query, k))
+    assert gallery.search(query, 2**40).indices.shape == (1, 2**16)
+    found = gallery.range_search(query, np.float32(12))
+    assert found.starts.tolist() == [0, 4]
+    for radius in (None, "2", np.array([2])):
+        refused("radius must be a number, got", lambda r=radius: gallery.range_search(query, r))
+
+
+def test_a_mapped_file_that_was_cut_is_an_error_and_kills_nothing(tmp_path):
+    code = """if True:
+        import os, sys
+        import numpy as np
+        from jaxret.gallery import Gallery, GalleryError
+        codes = np.zeros((100_000, 1), np.uint32)
+        made = Gallery.from_codes(codes, 12, names=["a"] * len(codes), labels=[1] * len(codes))
+        made.save(sys.argv[1])
+        opened = Gallery.open(sys.argv[1], memory=1)
+        for call, column in (
+            (lambda: opened.search(codes[:1], 1), "codes"),
+            (lambda: opened.labels_of([99_999]), "labels"),
+            (lambda: opened.names_of([99_999]), "ends"),
+            (lambda: opened.search(codes[:1], 1), "ids"),
+        ):
+            call()
+            (file,) = (f for f in os.listdir(sys.argv[1]) if f.startswith(column))
+            path = os.path.join(sys.argv[1], file)
+            whole = open(path, "rb").read()
+            os.truncate(path, 4096)
+            try:
+                call()
+                sys.exit(f"{column} were searched")
+            except GalleryError as error:
+                assert "were cut to 4096 bytes" in str(error), error
+            open(path, "r+b").write(whole)
+    """
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "g")], capture_output=True, text=True
+    )
+    assert out.returncode == 0, out.stderr[-2000:]
+
+
+def test_a_gallery_that_an_earlier_version_saved_still_opens(tmp_path):
+    """Two codes with ids, names and labels, as the first format has them, byte by byte."""
+    columns = {
+        "codes": np.array([[5], [9]], "<u4"),
+        "ids": np.array([3, 8], "<i8"),
+        "labels": np.array([1, -1], "<i4"),
+        "names": np.frombuffer(b"ab", "|u1"),
+        "ends": np.array([0, 1, 2], "<i8"),
+        "retired": np.array([4], "<i8"),
+    }
+    header = {"ascending": True, "columns": {}, "format": 1, "kind": "codes", "next_id": 9}
+    header["width"] = 12
+    for name, column in columns.items():
+        digest = hashlib.sha256(column.tobytes()).hexdigest()
+        file = f"{name}-{digest[:16]}.bin"
+        (tmp_path / file).write_bytes(column.tobytes())
+        entry = {"file": file, "dtype": column.dtype.str, "shape": list(column.shape)}
+        header["columns"][name] = entry | {"sha256": digest}
+    header["sha256"] = hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(header, indent=1, sort_keys=True) + "\n"
+    (tmp_path / "gallery.json").write_text(text)
+    for gallery in (Gallery.load(tmp_path), Gallery.open(tmp_path)):
+        found = gallery.search(np.array([[5]], np.uint32), 3)
+        assert found.indices.tolist() == [[3, 8, -1]]
+        assert found.distances.tolist() == [[0, 2, 2**31 - 1]]
+        assert gallery.names_of([8, 3]) == ["b", "a"]
+        assert gallery.labels_of([8, 3]).tolist() == [-1, 1]

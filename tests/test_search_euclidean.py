@@ -52,7 +52,7 @@ def galleries(n=9000, d=16):
 # 10 follows the bounds of large groups, 100 and 1000 of smaller ones, 1600 takes all distances.
 @pytest.mark.parametrize("k", [10, 100, 1000, 1600])
 @pytest.mark.parametrize("masked", [False, True])
-def test_neighbours_are_exact_also_where_the_product_form_cancels(k, masked):
+def test_neighbors_are_exact_also_where_the_product_form_cancels(k, masked):
     for name, gallery in galleries().items():
         gallery = gallery.astype(np.float32)
         query = gallery[[5, 77, 8000]]
@@ -74,25 +74,25 @@ def test_the_arrays_used_as_truth_here_equal_the_definition():
     )
 
 
-def test_what_bounds_cannot_prove_is_known_and_searched_exactly():
-    """A gallery of equal rows: every group's bound is the same, so no choice can be proven."""
-    same = search.lay_out_vectors(np.ones((9000, 16), np.float32))
+def test_what_bounds_cannot_certify_is_known_and_searched_exactly():
+    """A gallery of equal rows: every group's bound is the same, so no choice can be certified."""
+    same = search.lay_out(np.ones((9000, 16), np.float32))
     query = np.full((3, 16), 2.0, np.float32)
-    *_, proven = euclidean._BOUNDED(query, None, *same, k=10, group=32)
-    assert not proven.any()
+    *_, certified = euclidean._BOUNDED(query, None, *same, k=10, group=32)
+    assert not certified.any()
     found = search.euclidean_topk(query, same, 10)
     np.testing.assert_array_equal(found.indices, np.tile(np.arange(10), (3, 1)))
-    normal = search.lay_out_vectors(galleries()["normal"].astype(np.float32))
-    *_, proven = euclidean._BOUNDED(query, None, *normal, k=10, group=32)
-    assert proven.all()
+    normal = search.lay_out(galleries()["normal"].astype(np.float32))
+    *_, certified = euclidean._BOUNDED(query, None, *normal, k=10, group=32)
+    assert certified.all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
 def test_vectors_brought_in_parts_are_laid_out_as_whole(monkeypatch, dtype):
     gallery = np.random.default_rng(4).normal(size=(70, 3)).astype(dtype)
-    whole = search.lay_out_vectors(gallery)
+    whole = search.lay_out(gallery)
     monkeypatch.setattr(search.vectors, "PART", 32)
-    for one, other in zip(whole, search.lay_out_vectors(gallery), strict=True):
+    for one, other in zip(whole, search.lay_out(gallery), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -126,10 +126,10 @@ def test_stretches_of_rows_give_what_the_whole_gives(monkeypatch, k, masks):
     gallery = RNG(6).integers(0, 3, size=(20_000, 5)).astype(np.float32)
     query = RNG(7).normal(size=(3, 5)).astype(np.float32)
     mask = None if masks is None else RNG(8).random((masks, len(gallery))) < 0.5
-    laid = search.lay_out_vectors(gallery)
+    layout = search.lay_out(gallery)
     monkeypatch.setattr(euclidean, "STRETCH", 2 * search.vectors.TILE)
     assert_nearest(
-        search.euclidean_topk(query, laid, k, mask=mask), distances_of(query, gallery), k, mask
+        search.euclidean_topk(query, layout, k, mask=mask), distances_of(query, gallery), k, mask
     )
 
 
@@ -138,8 +138,8 @@ def test_bounds_are_bounds():
     for gallery in galleries(200).values():
         gallery = gallery.astype(np.float32)
         query = gallery[:20]
-        laid = search.lay_out_vectors(gallery)
-        centre, low = np.asarray(laid.centre), np.asarray(laid.low)[:200]
+        layout = search.lay_out(gallery)
+        centre, low = np.asarray(layout.centre), np.asarray(layout.low)[:200]
         error = search.vectors.slack(16)
         norms = np.sum((query - centre) ** 2, axis=1)[:, None] * (1 - 2 * error)
         bound = low[None] - 2 * (query - centre) @ (gallery - centre).T + norms
@@ -176,7 +176,7 @@ def test_search_under_jit_and_in_small_memory_is_the_same(k):
             np.testing.assert_array_equal(found.distances, whole.distances)
 
 
-def test_more_neighbours_than_rows():
+def test_more_neighbors_than_rows():
     gallery = RNG(0).normal(size=(40, 16)).astype(np.float32)
     found = search.euclidean_topk(gallery[:3], gallery, 60)
     assert_nearest(found, distances_of(gallery[:3], gallery), 60)
@@ -197,4 +197,4 @@ def test_bad_vectors_are_refused_with_row_and_value():
     with pytest.raises(ValueError, match=r"float32\[n d\] or bfloat16\[n d\], got float64"):
         search.euclidean_topk(gallery, gallery.astype(np.float64), 1)
     with pytest.raises(ValueError, match="as wide, got 3 and 4"):
-        search.euclidean_topk(gallery[:, :3], search.lay_out_vectors(gallery), 1)
+        search.euclidean_topk(gallery[:, :3], search.lay_out(gallery), 1)

@@ -84,8 +84,8 @@ def test_streaming_over_stretches_of_rows_equals_search_in_memory(kind, monkeypa
     query, gallery = make(0, 3), make(1, 70_000)
     mask = RNG(0).random((3, 70_000)) < 0.5
     stretches = []
-    merged = stream._merged
-    monkeypatch.setattr(stream, "_merged", lambda *a: stretches.append(a[2]) or merged(*a))
+    merge = stream.merge
+    monkeypatch.setattr(stream, "merge", lambda *a: stretches.append(a[2]) or merge(*a))
     for own in (None, mask):
         found = search.streamed_topk(query, gallery, 10, mask=own, memory=1)
         whole = topk(query, gallery, 10, mask=own)
@@ -94,3 +94,13 @@ def test_streaming_over_stretches_of_rows_equals_search_in_memory(kind, monkeypa
     assert len(stretches) > 4
     tiny = search.streamed_topk(query, gallery[:5], 10)
     np.testing.assert_array_equal(tiny.indices, topk(query, gallery[:5], 10).indices)
+
+
+def test_rows_beyond_two_to_the_31_are_numbered_when_stretches_are_merged():
+    first = search.Neighbors(np.array([[1, 4]], np.int32), np.array([[7, 0]], np.int32))
+    second = search.Neighbors(np.array([[1, 3]], np.int32), np.array([[2, 5]], np.int32))
+    best = stream.merge(None, first, 2**31 - 8, 3)
+    best = stream.merge(best, second, 2**31, 3)
+    assert best.distances.tolist() == [[1, 1, 3]]
+    assert best.indices.tolist() == [[2**31 - 1, 2**31 + 2, 2**31 + 5]]
+    assert best.indices.dtype == np.int64

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from jaxret import search
+from jaxret.codes import pack_mask
 from jaxret.search import sharded
 
 LIMIT = 240  # seconds
@@ -43,11 +44,6 @@ def mask_of(n, form):
     """No mask, one for all queries, or one for each, of which the last finds nothing."""
     bits = np.random.default_rng(n).random((QUERIES, n)) < np.array([[0.5], [0.01], [0.0]])
     return {"none": None, "all": bits[0], "each": bits}[form]
-
-
-def packed(mask):
-    mask = np.pad(mask, ((0, 0), (0, -mask.shape[1] % 32)))
-    return np.packbits(mask, axis=1, bitorder="little").view("<u4")
 
 
 # (kind, n, k, mask). One row, fewer rows than devices, one more than a multiple of them, k larger
@@ -105,7 +101,9 @@ def answers_of_8_devices():
     # Two axes, and explicit ones, as JAX makes them where it is not told otherwise.
     gallery = search.shard(jnp.asarray(codes_of(4099)), jax.make_mesh((2, 4), ("a", "b")))
     traced = jax.jit(lambda query, rows, mask: search.sharded_topk(query, rows, 10, mask=mask))
-    found = traced(codes_of(QUERIES), gallery, packed(mask_of(4099, "each")))
+    room = 8 * gallery.capacity  # what a mask covers where the size is not known
+    mask = np.pad(mask_of(4099, "each"), ((0, 0), (0, room - 4099)))
+    found = traced(codes_of(QUERIES), gallery, pack_mask(mask))
     return answers, host(found)
 
 

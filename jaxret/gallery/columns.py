@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, Shaped
 
-from jaxret.gallery.store import release
+from jaxret.gallery.store import check_whole, release
 
 NO_LABEL = -1
 NO_NAME = ""
@@ -55,6 +55,15 @@ class Columns:
         """Which of these rows are not removed."""
         stop = self.size if stop is None else stop
         return np.ones(stop - start, bool) if self._alive is None else self._alive[start:stop]
+
+    def check_whole(self, *columns: str) -> None:
+        """Refuse columns whose mapped file was cut since it was opened."""
+        for name in ("ids", *columns):
+            column = getattr(self, name)
+            if isinstance(column, MappedNames):
+                column.check_whole()
+            elif isinstance(column, np.ndarray):
+                check_whole(name, column)
 
     def find(self, ids: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
         """The row of each id, -1 where no row that is alive has it."""
@@ -143,19 +152,19 @@ class Columns:
     def encoded_names(self) -> Iterator[np.ndarray]:
         """The names of the rows that are alive, one after the other, as bytes."""
         yield np.zeros(0, np.uint8)
-        for names in self._some_names():
+        for names in self._pieces_of_names():
             yield np.frombuffer(b"".join(names), np.uint8)
 
     def name_ends(self) -> Iterator[np.ndarray]:
         """Where in those bytes each name ends, after a 0."""
         total = np.zeros(1, np.int64)
         yield total
-        for names in self._some_names():
+        for names in self._pieces_of_names():
             ends = total[-1] + np.cumsum([len(name) for name in names], dtype=np.int64)
             yield ends
             total = ends if len(ends) else total
 
-    def _some_names(self) -> Iterator[list[bytes]]:
+    def _pieces_of_names(self) -> Iterator[list[bytes]]:
         for start in range(0, self.size, NAMES):
             rows = np.flatnonzero(self.alive(start, min(start + NAMES, self.size))) + start
             yield [self.names[row].encode(*ENCODING) for row in rows.tolist()]
@@ -172,6 +181,11 @@ class MappedNames(Sequence):
 
     def __getitem__(self, row) -> str:
         return bytes(self._content[self._ends[row] : self._ends[row + 1]]).decode(*ENCODING)
+
+    def check_whole(self) -> None:
+        """Refuse names whose mapped file was cut since it was opened."""
+        check_whole("names", self._content)
+        check_whole("names", self._ends)
 
     def decoded(self) -> list[str]:
         """All of them."""

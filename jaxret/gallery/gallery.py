@@ -4,18 +4,18 @@ import os
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int, Int32, Int64
 
-from jaxret.gallery import doors, store
+from jaxret.codes import PackedMask, pack_mask
+from jaxret.gallery import store, validate
+from jaxret.gallery.cache import MEMORY, DeviceCache
 from jaxret.gallery.columns import NO_LABEL, NO_NAME, Columns, MappedNames
-from jaxret.gallery.shelf import KINDS, MEMORY, Shelf
 from jaxret.gallery.store import GalleryError
 from jaxret.search import Neighbors, Ranges
-from jaxret.search.doors import packed
 from jaxret.search.ranges import within
 
 DEAD = 4  # when one row of so many is removed, the others move together
-CHECKS = {"codes": doors.codes, "vectors": doors.vectors}
+CHECKS = {"codes": validate.codes, "vectors": validate.vectors}
 
 
 class Gallery:
@@ -26,8 +26,8 @@ class Gallery:
     it is not used again after the row was removed, nor in a gallery that was saved and loaded.
     Assigned ids count upwards from one past the greatest that was ever used.
 
-    Whatever is asked against a rule is a GalleryError, a ValueError that says rule and value; the
-    gallery is then as it was.
+    A request that breaks a rule raises GalleryError, a ValueError that says rule and value, and
+    leaves the gallery as it was.
 
     memory is in bytes: a gallery whose codes or vectors need at most so much is kept on the device
     between searches; a larger one is read at each search, within so much memory.
@@ -41,7 +41,7 @@ class Gallery:
         self._next_id = next_id
         self._retired = [np.zeros(0, np.int64)]
         self._read_only = False
-        self._shelf = Shelf(KINDS[kind], doors.at_least_1("memory", memory))
+        self._cache = DeviceCache(validate.whole("memory", memory))
 
     # Making.
 
@@ -59,7 +59,7 @@ class Gallery:
         """A gallery of packed codes u32[n w], as `codes.pack` makes them, compared by Hamming
         distance. A read-only array is not copied: it may be a memory map larger than the memory.
         """
-        return cls._make("codes", codes, doors.at_least_1("bits", bits), ids, names, labels, memory)
+        return cls._make("codes", codes, validate.whole("bits", bits), ids, names, labels, memory)
 
     @classmethod
     def from_vectors(
@@ -81,8 +81,8 @@ class Gallery:
     def _make(cls, kind, values, width, ids, names, labels, memory) -> "Gallery":
         values = CHECKS[kind](kind, values, width)
         count = len(values)
-        ids = np.arange(count) if ids is None else doors.distinct_ids(ids, count)
-        names, labels = doors.names(names, count), doors.labels(labels, count)
+        ids = np.arange(count) if ids is None else validate.distinct_ids(ids, count)
+        names, labels = validate.names(names, count), validate.labels(labels, count)
         values = values.copy() if values.flags.writeable else values
         next_id = int(ids.max(initial=-1)) + 1
         return cls(kind, width, Columns(values, ids, names, labels), next_id, memory)
@@ -163,73 +163,95 @@ class Gallery:
         return columns.ids[: columns.size][columns.alive()]
 
     def names_of(self, ids: Any) -> list[str]:
-        """The name of each id of a list, "" where none was given."""
-        rows, names = self._rows(ids).reshape(-1).tolist(), self._columns.names
-        return [NO_NAME if names is None else names[row] for row in rows]
+        """Return the name of each id of a list; "" where none was given, and for the id -1."""
+        self._columns.check_whole("names")
+        rows, names = self._rows(ids, least=-1).reshape(-1).tolist(), self._columns.names
+        return [NO_NAME if names is None or row < 0 else names[row] for row in rows]
 
     def labels_of(self, ids: Any) -> Int32[np.ndarray, "..."]:
-        """The label of each id, in the shape of ids; -1 where none was given."""
-        rows, labels = self._rows(ids), self._columns.labels
-        return np.full(rows.shape, NO_LABEL, np.int32) if labels is None else labels[rows]
+        """Return labels in the shape of ids; -1 where none was given, and for the id -1.
 
-    def search(self, query: Any, k: int, *, keep: Any = None) -> Neighbors:
-        """The k nearest rows to each query, u32[q w] or f32[q d]; indices are ids, int64.
+        The id -1 stands past the end of a search's result.
+        """
+        self._columns.check_whole("labels")
+        rows, labels = self._rows(ids, least=-1), self._columns.labels
+        if labels is None or not self._columns.size:
+            return np.full(rows.shape, NO_LABEL, np.int32)
+        return np.where(rows < 0, np.int32(NO_LABEL), labels[rows])
+
+    def search(self, query: Any, k: Any, *, keep: Any = None) -> Neighbors:
+        """Return the k nearest rows to each query, in NumPy; indices are ids, int64.
 
         Of equal distances the row that was added first comes first. Past the end the id is -1 and
         the distance the greatest of its type. keep narrows the search: a list of ids, or a mask in
-        the order of `ids`, bool[n] or bool[q n] for a mask per query. The result is in NumPy.
+        the order of `ids`, bool[n] or bool[q n] for a mask per query. query is u32[q w] or
+        f32[q d]. A k above 65,536 and the gallery's rows gives as many columns as the greater.
         """
-        k = doors.at_least_1("k", k)
-        query, mask = self._asked(query, keep)
-        found = self._shelf.topk(query, self._columns, k, mask=mask)
+        k = validate.columns(k, self._columns.size)
+        query, mask = self._checked(query, keep)
+        found = self._cache.topk(query, self._columns, k, mask=mask)
         return Neighbors(np.asarray(found.distances), self._ids_at(np.asarray(found.indices)))
 
     def range_search(
-        self, query: Any, radius: float | int, limit: int | None = None, *, keep: Any = None
+        self, query: Any, radius: Any, limit: Any = None, *, keep: Any = None
     ) -> Ranges:
-        """All rows at a distance of at most radius from each query, or the nearest limit of them.
+        """Return all rows at a distance of at most radius from each query.
 
-        Query i found indices[starts[i] : starts[i + 1]], which are ids, in the order of `search`;
-        where complete[i] is False the limit was reached and there are more. The radius is of the
-        kind of the distances: bits, or squared. keep as for `search`.
+        Args:
+            query: codes u32[q w] or vectors f32[q d].
+            radius: in the unit of the distances: bits, or squared.
+            limit: the most rows for a query; the nearest are returned. None for all.
+            keep: as for `search`.
+
+        Returns:
+            Ranges: query i found indices[starts[i] : starts[i + 1]], which are ids, in the order
+            of `search`; where complete[i] is False the limit was reached and there are more.
+
+        Raises:
+            GalleryError: if an argument breaks its rule.
         """
-        limit = None if limit is None else doors.at_least_1("limit", limit)
-        if not radius >= 0:  # nan is not
-            raise GalleryError(f"radius must be at least 0, got {radius}")
-        query, mask = self._asked(query, keep)
-        found = within(self._shelf.topk, query, self._columns, radius, limit, mask)
+        limit = None if limit is None else validate.whole("limit", limit)
+        radius = validate.number("radius", radius)
+        query, mask = self._checked(query, keep)
+        columns = self._columns
+
+        def topk(query, k, mask):
+            return self._cache.topk(query, columns, k, mask=mask)
+
+        found = within(topk, query, columns.size, radius, limit, mask)
         return found._replace(indices=self._ids_at(found.indices))
 
-    def _asked(self, query: Any, keep: Any) -> tuple:
+    def _checked(self, query: Any, keep: Any) -> tuple:
         """The query, and the rows to search where these are not all: a packed mask over them."""
         columns = self._columns
         query = CHECKS[self.kind]("query", query, self.width)
+        columns.check_whole("values")
         if keep is None:
-            return query, None if columns.dead == 0 else packed(columns.alive()[None])
-        if np.asarray(keep).dtype != bool:
+            return query, None if columns.dead == 0 else pack_mask(columns.alive())
+        keep = validate.keep(keep, len(query), len(self))
+        if keep.dtype != bool:
             mask = np.zeros(columns.size, bool)
             mask[self._rows(keep)] = True
-            return query, packed(mask[None])
-        keep = doors.keep(keep, len(query), len(self))
+            return query, pack_mask(mask)
         if columns.dead == 0:
-            return query, packed(keep)
+            return query, pack_mask(keep)
         there, row = np.flatnonzero(columns.alive()), np.zeros(columns.size, bool)
-        masks = []
+        words = []
         for wanted in keep:  # one by one: bits, not bytes, are held for all of them
             row[there] = wanted
-            masks.append(packed(row[None]))
-        return query, np.concatenate(masks)
+            words.append(pack_mask(row).words)
+        return query, PackedMask(np.concatenate(words))
 
-    def _ids_at(self, rows: Int32[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
+    def _ids_at(self, rows: Int[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
         if not self._columns.size:
             return rows.astype(np.int64)
         return np.where(rows < 0, -1, self._columns.ids[rows])
 
-    def _rows(self, ids: Any) -> Int64[np.ndarray, "..."]:
-        ids = doors.ids(ids)
+    def _rows(self, ids: Any, least: int = 0) -> Int64[np.ndarray, "..."]:
+        ids = validate.ids(ids, least)
         rows = self._columns.find(ids)
-        if (rows < 0).any():
-            raise GalleryError(f"id {ids[rows < 0].flat[0]} is not in the gallery")
+        if ((rows < 0) & (ids >= 0)).any():
+            raise GalleryError(f"id {ids[(rows < 0) & (ids >= 0)].flat[0]} is not in the gallery")
         return rows
 
     # Changing.
@@ -250,24 +272,24 @@ class Gallery:
                 raise GalleryError(f"ids must be below 2^63, the next is {self._next_id}")
             ids = self._next_id + np.arange(count)
         else:
-            ids = doors.distinct_ids(ids, count)
+            ids = validate.distinct_ids(ids, count)
             self._check_unused(ids)
-        names, labels = doors.names(names, count), doors.labels(labels, count)
+        names, labels = validate.names(names, count), validate.labels(labels, count)
         start = self._columns.size
         self._columns.append(values, ids, names, labels)
         self._next_id = max(self._next_id, int(ids.max(initial=-1)) + 1)
-        self._shelf.touch(np.arange(start, start + count))
+        self._cache.touch(np.arange(start, start + count))
         return ids
 
     def remove(self, ids: Any) -> None:
         """Remove rows. Their ids are never used again."""
         self._check_writable()
-        ids = doors.distinct_ids(ids)
+        ids = validate.distinct_ids(ids)
         self._columns.kill(self._rows(ids))
         self._retired.append(ids)
         if self._columns.dead * DEAD > self._columns.size:
             self._columns.compact()
-            self._shelf.clear()
+            self._cache.clear()
 
     def update(
         self,
@@ -282,11 +304,11 @@ class Gallery:
         """
         self._check_writable()
         values = CHECKS[self.kind](self.kind, values, self.width)
-        ids = doors.distinct_ids(ids, len(values))
-        names, labels = doors.names(names, len(values)), doors.labels(labels, len(values))
+        ids = validate.distinct_ids(ids, len(values))
+        names, labels = validate.names(names, len(values)), validate.labels(labels, len(values))
         rows = self._rows(ids)
         self._columns.replace(rows, values, names, labels)
-        self._shelf.touch(rows)
+        self._cache.touch(rows)
 
     def _check_writable(self) -> None:
         if self._read_only:

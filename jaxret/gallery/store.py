@@ -82,6 +82,21 @@ def release(column: np.ndarray) -> None:
         column.base.madvise(mmap.MADV_DONTNEED)
 
 
+def check_whole(name: str, column: np.ndarray) -> None:
+    """Refuse a mapped column whose file was cut: reading past its end would kill the process.
+
+    The size of the open file is compared; its bytes are not read. A file that is cut while it is
+    being read still kills the process, which nothing in Python can prevent.
+    """
+    if not isinstance(column.base, mmap.mmap):
+        return
+    if (size := column.base.size()) < column.nbytes:
+        raise GalleryError(
+            f"the open gallery's {name} were cut to {size} bytes of {column.nbytes}; open it anew "
+            "from a whole copy"
+        )
+
+
 def _claim(folder: Path) -> None:
     """Make the folder; refuse one that holds something else."""
     try:

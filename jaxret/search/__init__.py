@@ -1,24 +1,27 @@
-"""Exact nearest neighbours, on whatever device is there."""
+"""Exact nearest neighbors, on whatever device is there."""
 
-from jaxret.search.blocks import BLOCK, CodeBlocks, lay_out, overwrite
-from jaxret.search.doors import check_codes, check_vectors
-from jaxret.search.euclidean import euclidean_topk
-from jaxret.search.hamming import hamming_topk
+from jaxret.search.layout import (
+    CodeLayout,
+    Layout,
+    VectorLayout,
+    euclidean_topk,
+    hamming_topk,
+    lay_out,
+)
 from jaxret.search.ranges import Ranges, euclidean_range, hamming_range
 from jaxret.search.select import MEMORY, Neighbors, few_sizes
 from jaxret.search.sharded import Sharded, shard, sharded_topk
 from jaxret.search.stream import streamed_topk
-from jaxret.search.vectors import TILE, Vectors, lay_out_vectors, overwrite_vectors
+from jaxret.search.validate import check_codes, check_vectors
 
 __all__ = [
-    "BLOCK",
     "MEMORY",
-    "TILE",
-    "CodeBlocks",
+    "CodeLayout",
+    "Layout",
     "Neighbors",
     "Ranges",
     "Sharded",
-    "Vectors",
+    "VectorLayout",
     "check_codes",
     "check_vectors",
     "euclidean_range",
@@ -27,9 +30,6 @@ __all__ = [
     "hamming_range",
     "hamming_topk",
     "lay_out",
-    "lay_out_vectors",
-    "overwrite",
-    "overwrite_vectors",
     "shard",
     "sharded_topk",
     "streamed_topk",

@@ -8,7 +8,6 @@ along an axis, which XLA does not vectorise on CPU. A group's 32 rows make one u
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Int32, UInt32
 
-from jaxret.search.doors import check_codes
+from jaxret.codes import first_bits
 
 GROUP = 32  # rows: bit j of a group's mask word is its row j
 CLUSTER = 16  # groups
@@ -24,35 +23,11 @@ LANES = 64  # clusters side by side: as many bytes fill a 512-bit register
 BLOCK = GROUP * CLUSTER * LANES  # rows
 
 
-class CodeBlocks(NamedTuple):
-    """Packed codes laid out for search: `codes[block * 16 + group, word, row, cluster]`.
-
-    size is an array, so that a gallery can grow into its last blocks without a new compilation.
-    Past the end the last row is repeated.
-    """
-
-    codes: UInt32[Array, "m w 32 64"]
-    size: Int32[Array, ""]
-
-    @property
-    def words(self) -> int:
-        """The packed width of a code."""
-        return self.codes.shape[1]
-
-    @property
-    def capacity(self) -> int:
-        """The rows that there is room for."""
-        return self.codes.shape[0] * GROUP * LANES
-
-
-def lay_out(codes: UInt32[Array | np.ndarray, "n w"], capacity: int = 0) -> CodeBlocks:
-    """Lay packed codes out for repeated search, with room for at least capacity rows."""
-    check_codes("gallery", codes)
-    n = len(codes)
-    rows = max(-(-max(n, capacity) // BLOCK), 1) * BLOCK
+def place(codes: UInt32[Array | np.ndarray, "n w"], rows: int) -> UInt32[Array, "m w 32 64"]:
+    """Lay codes out for this many rows, a multiple of BLOCK; the last row fills the rest."""
     if isinstance(codes, np.ndarray):
-        return CodeBlocks(jnp.asarray(_transpose(np, codes, rows)), jnp.int32(n))
-    return CodeBlocks(_lay_out(codes, rows), jnp.int32(n))
+        return jnp.asarray(_transpose(np, codes, rows))
+    return _place(codes, rows)
 
 
 def _transpose(numpy, codes, rows):
@@ -62,18 +37,15 @@ def _transpose(numpy, codes, rows):
     return codes.reshape(-1, words, GROUP, LANES)
 
 
-_lay_out = jax.jit(partial(_transpose, jnp), static_argnums=1)
+_place = jax.jit(partial(_transpose, jnp), static_argnums=1)
 
 
-def overwrite(
-    blocks: CodeBlocks, start: int, codes: UInt32[Array | np.ndarray, "n w"]
-) -> CodeBlocks:
-    """The layout with the rows of one block, from row start on, a multiple of BLOCK, written over.
-
-    The layout that was given must not be used any more: its memory is.
-    """
-    block = lay_out(codes).codes
-    return blocks._replace(codes=_write(blocks.codes, block, start // BLOCK * len(block)))
+def write_block(
+    codes: UInt32[Array, "m w 32 64"], start: int, rows: UInt32[Array | np.ndarray, "n w"]
+) -> UInt32[Array, "m w 32 64"]:
+    """Write one block, from row start on, a multiple of BLOCK; what was given is used up."""
+    block = place(rows, BLOCK)
+    return _write(codes, block, start // BLOCK * len(block))
 
 
 _write = jax.jit(partial(lax.dynamic_update_slice_in_dim, axis=0), donate_argnums=0)
@@ -108,10 +80,8 @@ def locate(group: Int[Array, "..."]):
 def alive_groups(
     mask: UInt32[Array, "p v"] | None, size: Int32[Array, ""], groups: int
 ) -> UInt32[Array, "m p 64"]:
-    """The mask word of each group: the rows that exist and that the packed mask keeps."""
-    rows = jnp.clip(size - GROUP * jnp.arange(groups), 0, GROUP)[None]
-    full = jnp.uint32(0xFFFFFFFF)
-    alive = jnp.where(rows == GROUP, full, (jnp.uint32(1) << rows.astype(jnp.uint32)) - 1)
+    """Return the mask word of each group: the rows that exist and that the packed mask keeps."""
+    alive = first_bits(jnp.clip(size - GROUP * jnp.arange(groups), 0, GROUP)[None])
     if mask is not None:
         alive = alive & mask
     masks = alive.shape[0]

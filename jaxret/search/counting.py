@@ -19,7 +19,7 @@ from jaxret.search.passes import (
     kth_minimum,
     rows_between,
 )
-from jaxret.search.select import apart
+from jaxret.search.select import noinline
 
 
 def nearest_rows(
@@ -39,7 +39,7 @@ def nearest_rows(
     high = jnp.concatenate([distance, distance + 1])
     twice = jnp.concatenate([query, query])
     alive = jnp.tile(alive, (1, 2, 1)) if alive.shape[1] > 1 else alive
-    masks = apart(here, lambda: rows_between(twice, codes, alive, low, high))
+    masks = noinline(here, lambda: rows_between(twice, codes, alive, low, high))
     row, found = first_set(masks, k, 2, here)
     return jnp.where(found, distances_to(query, codes, row), jnp.uint32(0xFFFFFFFF)), row
 
@@ -62,7 +62,7 @@ def threshold(
 ) -> Int32[Array, " q"]:
     """The least distance within which there are k rows; the greatest one if there never are."""
     words = codes.shape[1]
-    minima = apart(here, lambda: group_minima(query, codes, alive, masked))
+    minima = noinline(here, lambda: group_minima(query, codes, alive, masked))
     # k groups have a row within the k-th minimum. Within less than the (k / 32)-th minimum there
     # are fewer than k / 32 groups, so fewer than k rows.
     low, high = lax.map(
@@ -80,7 +80,7 @@ def threshold(
         low, high, first = bounds
         middle = jnp.where(first, high - 1, (low + high) // 2)  # most often the first one decides
         # Apart, or XLA takes the distances, which do not change, out of the loop and stores them.
-        rows = lax.population_count(apart(here, lambda: within(middle)))
+        rows = lax.population_count(noinline(here, lambda: within(middle)))
         rows = fold_clusters(jnp.add, rows.astype(jnp.uint16))
         enough = jnp.sum(rows.astype(jnp.int32), axis=(0, 2)) >= k
         return jnp.where(enough, low, middle), jnp.where(enough, middle, high), False
@@ -95,14 +95,14 @@ def first_set(
 
     Each query has this many masks, p = parts * q; all bits of one come before those of the next.
     """
-    counts = apart(here, lambda: _counts(masks))
+    counts = noinline(here, lambda: _counts(masks))
     queries, clusters = masks.shape[1] // parts, masks.shape[0] // CLUSTER * LANES
 
     def totals():
         each = in_order(counts[-1]).reshape(parts, queries, clusters).transpose(1, 0, 2)
         return jnp.cumsum(each.reshape(queries, -1), axis=1, dtype=jnp.int32)
 
-    upto = apart(here, totals)
+    upto = noinline(here, totals)
     rank = jnp.broadcast_to(jnp.arange(k)[None], (queries, k))
     cluster = _first_above(upto, rank)
     found = rank < upto[:, -1:]

@@ -9,8 +9,6 @@ the groups faster than XLA, unless there is one query and its dispatch counts.
 
 import itertools
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import jax.numpy as jnp
@@ -18,90 +16,76 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int32, UInt32
 
-from jaxret.search import doors, select
-from jaxret.search.select import Compiled, Neighbors, apart, on_cpu, smallest
-from jaxret.search.vectors import TILE, Vectors, direct, lay_out_vectors, slack, squared_norms
+from jaxret.codes import bit, mask_of_rows
+from jaxret.search import select, validate
+from jaxret.search.select import Compiled, noinline, on_cpu, smallest
+from jaxret.search.vectors import TILE, direct, slack, squared_norms
 
 CLUSTER = 32  # groups
 MANY = 64  # neighbours: beyond, groups are smaller on any device
 LARGE = 8  # from an eighth of the gallery on, no bound pays
 CHOICE = 4  # reading one number of a group costs as much as choosing among so many groups
 NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once
-SPARE = 8  # groups, and an eighth of k: a wider choice is proven more often
+SPARE = 8  # groups, and an eighth of k: a wider choice is certified more often
 FRESH = 2**24  # bytes of the rows that are searched by differences at once
 STRETCH = 2**20  # rows whose bounds the host holds at once: the fewer, the more queries at once
 
 
-def euclidean_topk(
-    query: Float[Array | np.ndarray, "q d"],
-    gallery: Float[Array | np.ndarray, "n d"] | Vectors,
+def topk(
+    query: Float32[Array | np.ndarray, "q d"],
+    mask: UInt32[Array | np.ndarray, "p v"] | None,
+    rows: Float[Array, "m d"],
+    size: Int32[Array | np.ndarray, ""],
+    centre: Float32[Array, " d"],
+    low: Float32[Array, " m"],
     k: int,
-    *,
-    mask: Bool[Array | np.ndarray, "..."] | UInt32[Array | np.ndarray, "..."] | None = None,
-    memory: int = select.MEMORY,
-) -> Neighbors:
-    """The k nearest vectors of the gallery to each query, by squared Euclidean distance.
-
-    The distance is the sum of squared differences in float32, in the order of the features; its
-    order decides. A gallery that is searched more than once should be laid out once, by
-    `lay_out_vectors`. mask and memory: as in `hamming_topk`.
-    """
-    doors.check_k(k)
-    doors.check_memory(memory)
-    doors.check_vectors("query", query)
-    if not isinstance(gallery, Vectors):
-        gallery = lay_out_vectors(gallery)
-    doors.check_width(query, gallery.width)
-    mask = doors.packed_mask(mask, len(query), gallery)
-    if len(query) == 0:
-        return select.no_queries(k, jnp.float32)
-    query, k_there = query.astype(np.float32), min(k, gallery.capacity)
-    traced = doors.is_traced(query, *gallery, mask)
-    host = on_cpu(gallery.rows) and not traced
-    on_host = host and (len(query) > 1 or k_there > MANY)
-    group = rows_of_group(*gallery.rows.shape, k_there, on_host)
-    sizes = {"k": k_there, "group": group}
+    memory: int,
+) -> tuple[Float32[Array | np.ndarray, "q k"], Int32[Array | np.ndarray, "q k"]]:
+    """Return distances and rows of the k nearest vectors, k at most the rows there is room for."""
+    gallery = rows, size, centre, low
+    traced = validate.is_traced(query, *gallery, mask)
+    host = on_cpu(rows) and not traced
+    on_host = host and (len(query) > 1 or k > MANY)
+    group = rows_of_group(*rows.shape, k, on_host)
+    sizes = {"k": k, "group": group}
     run = partial(_search, gallery=gallery, **sizes, memory=memory)
-    if k_there * LARGE > gallery.capacity:
+    if k * LARGE > rows.shape[0]:
         if host:
-            found = run(_ALL, query, mask, partial(_select_on_host, k=k_there))
-        else:
-            found = run(partial(_SELECT, k=k_there), query, mask)
-        return select.neighbors(*found, k, np.inf)
+            return run(_ALL, query, mask, partial(_least_on_host, k=k))
+        return run(partial(_SELECT, k=k), query, mask)
     if on_host:
         near = _near_on_host(query, mask, gallery, **sizes, memory=memory)
-        *found, proven = select.gather(near, select.as_they_are)
+        *found, certain = select.gather(near, select.as_they_are)
     else:
-        *found, proven = run(partial(_PROVEN if traced else _BOUNDED, **sizes), query, mask)
-    if not traced and not (proven := np.asarray(proven)).all():
-        lost = np.flatnonzero(~proven)
+        *found, certain = run(partial(_CERTIFIED if traced else _BOUNDED, **sizes), query, mask)
+    if not traced and not (certain := np.asarray(certain)).all():
+        lost = np.flatnonzero(~certain)
         mask = mask if mask is None or len(mask) == 1 else np.asarray(mask)[lost]
         exact = run(partial(_EXACT, **sizes), np.asarray(query)[lost], mask)
         found = [np.asarray(part).copy() for part in found]
         for part, better in zip(found, exact, strict=False):
             part[lost] = better
-    return select.neighbors(*found, k, np.inf)
+    return tuple(found)
 
 
 def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, group, memory):
     found = (
         (search(*tile, *gallery), count)
         for tile, count in select.tiles(
-            [query, mask], bytes_of_query(*gallery.rows.shape, k, group), memory, NEAR
+            [query, mask], bytes_of_query(*gallery[0].shape, k, group), memory, NEAR
         )
     )
     return select.gather(found, finish)
 
 
 def _near_on_host(query, mask, gallery, *, k, group, memory):
-    """What `among` finds for each tile of queries, where the host chooses among the bounds.
+    """What `rerank` finds for each tile of queries, where the host chooses among the bounds.
 
     It does so for one stretch of rows while the device bounds the next. Products gain from many
     queries at once; differences lose, as the rows of many queries' groups fit no cache.
     """
-    capacity, d = gallery.rows.shape
+    capacity, d = gallery[0].shape
     wanted = min(_wanted(k), capacity // group)
-    laid = gallery.rows, gallery.size, gallery.centre
     cached = min(memory, FRESH)
     stretch = min(STRETCH, capacity)
     starts = range(0, capacity, stretch)
@@ -123,11 +107,11 @@ def _near_on_host(query, mask, gallery, *, k, group, memory):
         if start == starts[-1]:
             least, groups = (np.concatenate(parts, axis=1) for parts in zip(*best, strict=True))
             chosen, cut = _cut(least, groups, wanted)
-            asked = [*tile, chosen, cut[:, None]]
-            asked = [part if part is None else part[:count] for part in asked]
-            for part, few in select.tiles(asked, _bytes_of_groups(d, k, group), cached):
-                of_query, of_mask, groups, cut = part
-                yield _AMONG(of_query, of_mask, *laid, groups, cut[:, 0], k=k, group=group), few
+            parts = [*tile, chosen, cut[:, None]]
+            parts = [part if part is None else part[:count] for part in parts]
+            for part, few in select.tiles(parts, _bytes_of_groups(d, k, group), cached):
+                x, words, groups, cut = part
+                yield _RERANK(x, words, *gallery[:3], groups, cut[:, 0], k=k, group=group), few
             best = []
 
 
@@ -171,11 +155,11 @@ def bounded(
 ) -> tuple[Float32[Array, "q k"], Int32[Array, "q k"], Bool[Array, " q"]]:
     """The k nearest among the groups with the smallest bounds, and whether that proves them.
 
-    If exact, the groups' least distances take the place of bounds, and everything is proven.
+    If exact, the groups' least distances take the place of bounds, and everything is certified.
     """
     minima = _group_minima(query, mask, rows, size, centre, low, group, exact)
     chosen, cut = _smallest_groups(minima, min(_wanted(k), len(minima)), size >= 0)
-    found = among(query, mask, rows, size, centre, chosen, cut, k, group)
+    found = rerank(query, mask, rows, size, centre, chosen, cut, k, group)
     return *found[:2], found[2] | exact
 
 
@@ -188,7 +172,7 @@ def minima_by_query(query, mask, rows, size, centre, low, start, *, rows_there, 
     minima = _group_minima(
         query, mask, rows, size, centre, low, group, False, start // TILE, rows_there // TILE
     )
-    return apart(size >= 0, lambda: minima.T)
+    return noinline(size >= 0, lambda: minima.T)
 
 
 def _smallest_on_host(
@@ -201,8 +185,8 @@ def _smallest_on_host(
     least = np.empty((queries, wanted), np.float32)
     chosen = np.empty((queries, wanted), np.int32)
 
-    def choose_some(some):
-        for i in some:
+    def choose(queries):
+        for i in queries:
             value = values[i]
             # Each of so many clusters has a value within this one.
             within = value.reshape(CLUSTER, -1).min(axis=0)
@@ -213,7 +197,7 @@ def _smallest_on_host(
             chosen[i] = near[np.argpartition(value[near], wanted - 1)[:wanted]]
             least[i] = value[chosen[i]]
 
-    list(_HOST.map(choose_some, np.array_split(np.arange(queries), CORES)))
+    select.on_host_threads(choose, queries)
     return least, chosen
 
 
@@ -229,7 +213,7 @@ def _cut(
     return np.sort(chosen, axis=1), cut
 
 
-def among(
+def rerank(
     query: Float32[Array, "q d"],
     mask: UInt32[Array, "p v"] | None,
     rows: Float[Array, "m d"],
@@ -251,8 +235,7 @@ def among(
         rows.shape[1], lambda i: query[:, i, None] - vectors[:, :, i], vectors.shape[:2]
     )
     owner = jnp.arange(len(query))[:, None] if len(words) > 1 else 0
-    kept = (words[owner, row // 32] >> (row % 32).astype(jnp.uint32)) & 1 == 1
-    there = (row < size) & kept
+    there = (row < size) & bit(words[owner, row // 32], row % 32)
     distances = jnp.where(there, distances, jnp.inf)
     best = smallest(distances, k)
     row = jnp.where(jnp.take_along_axis(there, best, axis=1), jnp.take_along_axis(row, best, 1), -1)
@@ -278,8 +261,8 @@ def _group_minima(query, mask, rows, size, centre, low, group, exact, first=0, t
         return lax.dynamic_slice_in_dim(array, tile * size, size, axis)
 
     def minima(tile):
-        of_tile = part_of(rows, tile, TILE).astype(jnp.float32), part_of(low, tile, TILE)
-        table = apart(here, lambda: values(*of_tile))
+        arrays = part_of(rows, tile, TILE).astype(jnp.float32), part_of(low, tile, TILE)
+        table = noinline(here, lambda: values(*arrays))
         table = table.reshape(TILE // 32, 32 // group, group, len(query))
         if mask is not None:
             words = part_of(mask, tile, TILE // 32, axis=1).T
@@ -288,7 +271,7 @@ def _group_minima(query, mask, rows, size, centre, low, group, exact, first=0, t
             value = table[:, :, member]
             if mask is not None:
                 shift = jnp.arange(member, 32, group, dtype=jnp.uint32)[None, :, None]
-                value = jnp.where((words[:, None] >> shift) & 1 == 1, value, jnp.inf)
+                value = jnp.where(bit(words[:, None], shift), value, jnp.inf)
             least = jnp.minimum(least, value)
         return least.reshape(-1, len(query))
 
@@ -307,7 +290,7 @@ def _smallest_groups(minima, wanted, here):
             least = jnp.minimum(least, clusters[:, member])
         return least
 
-    least = apart(here, fold).T
+    least = noinline(here, fold).T
     cluster = jnp.sort(smallest(least, min(wanted + 1, len(clusters))), axis=1)
     chosen = clusters[
         cluster[:, :, None], jnp.arange(CLUSTER)[None, None], jnp.arange(queries)[:, None, None]
@@ -321,7 +304,7 @@ def _smallest_groups(minima, wanted, here):
     return jnp.sort(group, axis=1), cut
 
 
-def proven(query, mask, rows, size, centre, low, k: int, group: int):
+def certified(query, mask, rows, size, centre, low, k: int, group: int):
     """The k nearest, by direct differences for the whole tile where a query asks for it."""
     parts = query, mask, rows, size, centre, low, k, group
     *found, sure = bounded(*parts)
@@ -333,9 +316,8 @@ def all_distances(query, mask, rows, size, centre, low):
     """The distances to all rows, infinite where there is none."""
     there = jnp.arange(len(rows))[None] < size
     if mask is not None:
-        bits = jnp.repeat(mask, 32, axis=1) >> (jnp.arange(len(rows), dtype=jnp.uint32) % 32)[None]
-        there = there & (bits & 1 == 1)
-    by_feature = apart(size >= 0, lambda: rows.T.astype(jnp.float32))
+        there = there & mask_of_rows(mask)
+    by_feature = noinline(size >= 0, lambda: rows.T.astype(jnp.float32))
     distances = direct(
         rows.shape[1],
         lambda i: query[:, i][:, None] - by_feature[i][None],
@@ -351,33 +333,14 @@ def select_all(query, mask, rows, size, centre, low, k: int):
     return -nearest, jnp.where(jnp.isinf(nearest), -1, row)
 
 
-def _select_on_host(distances, k):
-    """NumPy finds the k-th distance by vector instructions; few rows are left to sort."""
-    distances = np.asarray(distances)
-    found = np.empty((len(distances), k), np.float32), np.empty((len(distances), k), np.int32)
-
-    def select_some(queries):
-        for i in queries:
-            far = np.partition(distances[i], k - 1)[k - 1]
-            row = np.flatnonzero(distances[i] <= far)
-            nearest = distances[i, row]
-            # The bits of floats that are not negative are ordered as the floats are.
-            keys = nearest.view(np.uint32).astype(np.uint64) << 32 | row.astype(np.uint64)
-            keys = np.sort(keys)[:k]
-            found[0][i] = (keys >> 32).astype(np.uint32).view(np.float32)
-            found[1][i] = keys.astype(np.uint32).view(np.int32)
-
-    list(_HOST.map(select_some, np.array_split(np.arange(len(distances)), CORES)))
-    found[1][np.isinf(found[0])] = -1
-    return found
+def _least_on_host(distances, k):
+    return select.least_on_host(np.asarray(distances), k)
 
 
-CORES = os.cpu_count() or 1
-_HOST = ThreadPoolExecutor(CORES)  # NumPy lets other threads run while it works
 _BOUNDED = Compiled(bounded, ("k", "group"))
 _EXACT = Compiled(partial(bounded, exact=True), ("k", "group"))
-_PROVEN = Compiled(proven, ("k", "group"))
+_CERTIFIED = Compiled(certified, ("k", "group"))
 _MINIMA = Compiled(minima_by_query, ("rows_there", "group"))
-_AMONG = Compiled(among, ("k", "group"))
+_RERANK = Compiled(rerank, ("k", "group"))
 _ALL = Compiled(all_distances, ())
 _SELECT = Compiled(select_all, ("k",))

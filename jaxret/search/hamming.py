@@ -1,6 +1,6 @@
 """The nearest packed codes: exact, in order of (distance, row), for any k.
 
-Three ways to the same answer. For few neighbours the groups' least distances lead to the rows: a
+Three ways to the same answer. For few neighbors the groups' least distances lead to the rows: a
 group can hold one of the k nearest only if its minimum is among the k smallest minima, and likewise
 for clusters. For many, distances are counted instead of sorted (`counting`). For a large share of
 the gallery all of its distances are sorted.
@@ -11,81 +11,75 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int32, UInt, UInt32
+from jaxtyping import Array, Int32, UInt, UInt32
 
-from jaxret.search import doors, passes, select
+from jaxret.codes import bit, mask_of_rows
+from jaxret.search import passes, select, validate
 from jaxret.search.blocks import (
     CLUSTER,
     GROUP,
     LANES,
-    CodeBlocks,
     alive_groups,
     in_rows,
-    lay_out,
     locate,
     whole_groups,
 )
 from jaxret.search.counting import nearest_rows
-from jaxret.search.select import Compiled, Neighbors, apart, ascending, smallest
+from jaxret.search.select import Compiled, ascending, noinline, smallest
 
 NEVER = np.iinfo(np.int32).max  # the distance past the end
 NO_ROW = np.uint32(0xFFFFFFFF)  # the same before results are finished
-FEW = 32  # neighbours, and one more for each 256 groups, up to 512: less costs following minima
+FEW = 32  # neighbors, and one more for each 256 groups, up to 512: less costs following minima
 LARGE = 8  # from an eighth of the gallery on, sorting all of it costs less than counting
 
 
-def hamming_topk(
+def topk(
     query: UInt32[Array | np.ndarray, "q w"],
-    gallery: UInt32[Array | np.ndarray, "n w"] | CodeBlocks,
+    mask: UInt32[Array | np.ndarray, "p v"] | None,
+    codes: UInt32[Array, "m w 32 64"],
+    size: Int32[Array | np.ndarray, ""],
     k: int,
-    *,
-    mask: Bool[Array | np.ndarray, "..."] | UInt32[Array | np.ndarray, "..."] | None = None,
-    memory: int = select.MEMORY,
-) -> Neighbors:
-    """The k nearest codes of the gallery to each query, by the number of bits that differ.
-
-    A gallery that is searched more than once should be laid out once, by `lay_out`. mask, [n] or
-    [q n], keeps the search to the rows where it is true; it may be packed as `codes.pack` packs
-    (bit j of word i is row 32 i + j). memory bounds, in bytes, what is held beside the codes and
-    the result: queries are searched in tiles.
-    """
-    doors.check_k(k)
-    doors.check_memory(memory)
-    doors.check_codes("query", query)
-    if not isinstance(gallery, CodeBlocks):
-        gallery = lay_out(gallery)
-    doors.check_width(query, gallery.words)
-    mask = doors.packed_mask(mask, len(query), gallery)
-    if len(query) == 0:
-        return select.no_queries(k, jnp.int32)
-    search, finish, per_query = _way(gallery, min(k, gallery.capacity), query, mask)
+    memory: int,
+) -> tuple[Int32[Array | np.ndarray, "q k"], Int32[Array | np.ndarray, "q k"]]:
+    """Return distances and rows of the k nearest codes, k at most the rows there is room for."""
+    capacity, words = codes.shape[0] * LANES * GROUP, codes.shape[1]
+    host = select.on_cpu(codes) and not validate.is_traced(query, codes, size, mask)
+    search, finish = _way(capacity, k, host)
+    per_query = bytes_of_query(capacity, words, k, host)
     found = (
-        (search(*tile, gallery.codes, gallery.size), count)
+        (search(*tile, codes, size), count)
         for tile, count in select.tiles([query, mask], per_query, memory)
     )
-    return select.neighbors(*select.gather(found, finish), k, NEVER)
+    return select.gather(found, finish)
 
 
-def _way(gallery, k, query, mask):
-    """How to search, how to finish a tile's result, and the bytes that a query needs."""
-    groups = gallery.capacity // GROUP
-    if k <= min(FEW + groups // 256, 512):
-        return (
-            partial(_FOLLOW_MINIMA, k=k),
-            select.as_they_are,
-            groups * 2 + k * GROUP * 8 * gallery.words,
-        )
-    traced = doors.is_traced(query, gallery.codes, gallery.size, mask)
-    host = select.on_cpu(gallery.codes) and not traced
-    if k * LARGE <= gallery.capacity:
-        per_query = groups * 16 + k * (64 + 4 * gallery.words)
-        return partial(_NEAREST_ROWS, k=k), _sort_on_host if host else _sort, per_query
+def _way(capacity, k, host):
+    """How to search, and how to finish a tile's result."""
+    if k <= few(capacity):
+        return partial(_GROUP_MINIMA, k=k), select.as_they_are
+    if k * LARGE <= capacity:
+        return partial(_NEAREST_ROWS, k=k), _sort_on_host if host else _sort
     if host:
-        return _ALL_DISTANCES, partial(_sort_all_on_host, k=k), groups * 320
-    return partial(_SORT_ALL, k=k), select.as_they_are, groups * 512
+        return _ALL_DISTANCES, partial(_sort_all_on_host, k=k)
+    return partial(_SORT_ALL, k=k), select.as_they_are
 
 
-def follow_minima(
+def few(capacity: int) -> int:
+    """Return up to how many neighbors are found through the minima of groups."""
+    return min(FEW + capacity // GROUP // 256, 512)
+
+
+def bytes_of_query(capacity: int, words: int, k: int, host: bool) -> int:
+    """Return about how much memory a query needs beside the codes, by the way it is searched."""
+    groups = capacity // GROUP
+    if k <= few(capacity):
+        return groups * 2 + k * GROUP * 8 * words
+    if k * LARGE <= capacity:
+        return groups * 16 + k * (64 + 4 * words)
+    return groups * 320 if host else groups * 512
+
+
+def group_minima_topk(
     query: UInt32[Array, "q w"],
     mask: UInt32[Array, "p v"] | None,
     codes: UInt32[Array, "m w 32 64"],
@@ -95,8 +89,8 @@ def follow_minima(
     """The k nearest rows through the least distances of clusters, then of groups."""
     here = size >= 0
     alive = alive_groups(mask, size, codes.shape[0] * LANES)
-    minima = apart(here, lambda: passes.group_minima(query, codes, alive, mask is not None))
-    clusters = passes.in_order(apart(here, lambda: passes.fold_clusters(jnp.minimum, minima)))
+    minima = noinline(here, lambda: passes.group_minima(query, codes, alive, mask is not None))
+    clusters = passes.in_order(noinline(here, lambda: passes.fold_clusters(jnp.minimum, minima)))
     cluster = ascending(smallest(clusters, min(k, clusters.shape[1])))
     nearest = _of_clusters(minima, cluster)
     group = _members(cluster, smallest(nearest, min(k, nearest.shape[1])), CLUSTER)
@@ -127,7 +121,7 @@ def _of_groups(query, codes, alive, group):
     block, lane, within = locate(group)
     owner = jnp.arange(len(group))[:, None] if alive.shape[1] > 1 else 0
     bits = alive[block * CLUSTER + within, owner, lane][:, :, None]
-    there = (bits >> jnp.arange(GROUP, dtype=jnp.uint32)[None, None]) & 1 == 1
+    there = bit(bits, jnp.arange(GROUP)[None, None])
     return jnp.where(there, distances, NO_ROW).reshape(len(group), -1)
 
 
@@ -145,15 +139,16 @@ def all_distances(
 ) -> tuple[UInt[Array, "q n"]]:
     """The distances to all rows, in their order; the greatest of the type where there is none."""
     far = passes.far_type(codes.shape[1])
-    rows = apart(size >= 0, in_rows, codes)
-    distances = sum(
-        lax.population_count(query[:, word, None] ^ rows[None, word]) for word in range(len(rows))
+    rows = noinline(size >= 0, in_rows, codes)
+    distances = passes.sum_of_words(
+        len(rows),
+        lambda word: lax.population_count(query[:, word, None] ^ rows[None, word]),
+        (len(query), rows.shape[1]),
     )
     row = jnp.arange(rows.shape[1])[None]
     there = row < size
     if mask is not None:
-        bits = jnp.repeat(mask, 32, axis=1) >> (row % 32).astype(jnp.uint32)
-        there = there & (bits & 1 == 1)
+        there = there & mask_of_rows(mask)
     return (jnp.where(there, distances, jnp.iinfo(far).max).astype(far),)
 
 
@@ -185,10 +180,21 @@ def _sort_on_host(distances, row):
 def _sort_all_on_host(distances, k):
     """NumPy's stable sort of integers of up to 16 bits is a counting sort."""
     distances = np.asarray(distances)
-    row = np.argsort(distances, axis=1, kind="stable")[:, :k].astype(np.int32)
-    distances = np.take_along_axis(distances, row, axis=1)
-    far = distances == np.iinfo(distances.dtype).max
-    return _as_neighbors(np.where(far, NO_ROW, distances.astype(np.uint32)), row)
+    far = np.iinfo(distances.dtype).max
+    nearest = np.empty((len(distances), k), np.int32)
+    row = np.empty((len(distances), k), np.int32)
+
+    def sort(queries):
+        for i in queries:
+            order = np.argsort(distances[i], kind="stable")[:k]
+            row[i] = order
+            nearest[i] = distances[i].take(order)
+
+    select.on_host_threads(sort, len(distances))
+    if len(row) and nearest[:, -1].max() == far:
+        missing = nearest == far
+        nearest[missing], row[missing] = NEVER, -1
+    return nearest, row
 
 
 def _as_neighbors(distances, row):
@@ -198,7 +204,7 @@ def _as_neighbors(distances, row):
     return distances, numpy.where(there, row, -1)
 
 
-_FOLLOW_MINIMA = Compiled(follow_minima, ("k",))
+_GROUP_MINIMA = Compiled(group_minima_topk, ("k",))
 _NEAREST_ROWS = Compiled(count_nearest, ("k",))
 _ALL_DISTANCES = Compiled(all_distances, ())
 _SORT_ALL = Compiled(sort_all, ("k",))

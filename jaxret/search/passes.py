@@ -5,10 +5,14 @@ least distance, or a mask of the rows within a distance. The block of codes stay
 cache while all queries of the tile look at it, so nothing of a row's size is written per query.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int, Int32, Shaped, UInt, UInt32
 
+from jaxret.codes import bit
 from jaxret.search.blocks import CLUSTER, GROUP
 
 UNROLLED = 128  # population counts in one fused loop; longer chains are cut into steps
@@ -36,7 +40,7 @@ def group_minima(
 
     def step(least, distance, row):
         if masked:
-            distance = jnp.where((alive >> row) & 1 == 1, distance, none)
+            distance = jnp.where(bit(alive, row), distance, none)
         return jnp.minimum(least, distance)
 
     start = jnp.full((codes.shape[0], len(query), codes.shape[3]), none)
@@ -66,28 +70,51 @@ def rows_between(
 def _over_rows(query, codes, start, step):
     """Fold step(value, distance, row) over the 32 rows of every group."""
     words = codes.shape[1]
-    together = min(GROUP, 1 << max(0, (UNROLLED // words).bit_length() - 1))  # rows
+    at_once = min(GROUP, 1 << max(0, (UNROLLED // words).bit_length() - 1))  # rows
 
     def distance(rows, row):
-        return sum(
-            lax.population_count(query[None, :, word, None] ^ rows[:, None, word, row])
-            for word in range(words)
+        return sum_of_words(
+            words,
+            lambda word: lax.population_count(
+                query[None, :, word, None] ^ rows[:, None, word, row]
+            ),
+            (codes.shape[0], len(query), codes.shape[3]),
         )
 
-    if together == GROUP:
+    if at_once == GROUP:
         value = start
         for row in range(GROUP):
             value = step(value, distance(codes, row), jnp.uint32(row))
         return value
 
-    def some_rows(value, first):
-        rows = lax.dynamic_slice_in_dim(codes, first, together, axis=2)
-        for row in range(together):
+    def fold(value, first):
+        rows = lax.dynamic_slice_in_dim(codes, first, at_once, axis=2)
+        for row in range(at_once):
             value = step(value, distance(rows, row), first.astype(jnp.uint32) + row)
         return value, None
 
     # A loop cuts the chain: XLA would otherwise need ever more registers, and time to compile.
-    return lax.scan(some_rows, start, jnp.arange(0, GROUP, together))[0]
+    return lax.scan(fold, start, jnp.arange(0, GROUP, at_once))[0]
+
+
+def sum_of_words(
+    words: int, differing: Callable[[Any], UInt32[Array, "..."]], shape: tuple[int, ...]
+) -> UInt32[Array, "..."]:
+    """Add up what differing(word) gives for each word; long codes do so in a loop of few terms.
+
+    Compilation takes a time that grows with the terms in one chain: without the loop, minutes for
+    codes of 2,000 words.
+    """
+    if words <= UNROLLED:
+        return sum(differing(word) for word in range(words))
+    at_once = UNROLLED // 4
+    whole = words // at_once * at_once
+
+    def add(step, total):
+        return total + sum(differing(step * at_once + word) for word in range(at_once))
+
+    total = lax.fori_loop(0, whole // at_once, add, jnp.zeros(shape, jnp.uint32))
+    return total + sum(differing(word) for word in range(whole, words))
 
 
 def by_cluster(values: Shaped[Array, "m q 64"]) -> Shaped[Array, "b 16 q 64"]:

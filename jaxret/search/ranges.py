@@ -5,15 +5,14 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, Int64, Num, Shaped, UInt32
+from jaxtyping import Array, Bool, Float, Int, Int64, Num, UInt32
 
-from jaxret.search import doors, select
-from jaxret.search.blocks import CodeBlocks, lay_out
-from jaxret.search.euclidean import euclidean_topk
-from jaxret.search.hamming import hamming_topk
-from jaxret.search.vectors import Vectors, lay_out_vectors
+from jaxret.codes import PackedMask
+from jaxret.search import select, validate
+from jaxret.search.layout import CodeLayout, Mask, VectorLayout
+from jaxret.search.validate import Whole
 
-FIRST, FACTOR = 32, 8  # neighbours asked for at first, and how many times more where all are within
+FIRST, FACTOR = 32, 8  # neighbors at first, and how many times more where all are within
 
 
 class Ranges(NamedTuple):
@@ -25,64 +24,114 @@ class Ranges(NamedTuple):
 
     starts: Int64[np.ndarray, " p"]
     distances: Num[np.ndarray, " r"]
-    indices: Int32[np.ndarray, " r"]
+    indices: Int[np.ndarray, " r"]
     complete: Bool[np.ndarray, " q"]
 
 
 def hamming_range(
     query: UInt32[Array | np.ndarray, "q w"],
-    gallery: UInt32[Array | np.ndarray, "n w"] | CodeBlocks,
-    radius: int,
+    gallery: UInt32[Array | np.ndarray, "n w"] | CodeLayout,
+    radius: Whole,
     *,
-    limit: int | None = None,
-    mask: Shaped[Array | np.ndarray, "..."] | None = None,
-    memory: int = select.MEMORY,
+    limit: Whole | None = None,
+    mask: Mask = None,
+    memory: Whole = select.MEMORY,
 ) -> Ranges:
-    """All codes that differ from a query by at most radius bits, or the nearest limit of them."""
-    if not isinstance(gallery, CodeBlocks):
-        gallery = lay_out(gallery)
-    search = partial(hamming_topk, memory=memory)
-    return within(search, query, gallery, radius, limit, mask)
+    """Return all codes that differ from a query by at most radius bits.
+
+    Args:
+        query: packed codes u32[q w].
+        gallery: packed codes u32[n w], or what `lay_out` makes of them.
+        radius: in bits.
+        limit: the most rows for a query; None for all. The nearest are returned.
+        mask: as in `hamming_topk`.
+        memory: as in `hamming_topk`.
+
+    Returns:
+        Ranges: the rows of each query in order of (distance, row).
+
+    Raises:
+        ValueError: if an argument has another type or shape, or a value out of its range.
+    """
+    return _range(CodeLayout, query, gallery, radius, limit, mask, memory)
 
 
 def euclidean_range(
     query: Float[Array | np.ndarray, "q d"],
-    gallery: Float[Array | np.ndarray, "n d"] | Vectors,
-    squared_radius: float | int,
+    gallery: Float[Array | np.ndarray, "n d"] | VectorLayout,
+    squared_radius: Whole,
     *,
-    limit: int | None = None,
-    mask: Shaped[Array | np.ndarray, "..."] | None = None,
-    memory: int = select.MEMORY,
+    limit: Whole | None = None,
+    mask: Mask = None,
+    memory: Whole = select.MEMORY,
 ) -> Ranges:
-    """All vectors at a squared distance of at most squared_radius, or the nearest limit of them."""
-    if not isinstance(gallery, Vectors):
-        gallery = lay_out_vectors(gallery)
-    search = partial(euclidean_topk, memory=memory)
-    return within(search, query, gallery, squared_radius, limit, mask)
+    """Return all vectors at a squared distance of at most squared_radius.
+
+    Args:
+        query: vectors f32[q d].
+        gallery: vectors f32[n d], or what `lay_out` makes of them.
+        squared_radius: in the units of the vectors, squared.
+        limit: as in `hamming_range`.
+        mask: as in `hamming_topk`.
+        memory: as in `hamming_topk`.
+
+    Returns:
+        Ranges: the rows of each query in order of (distance, row).
+
+    Raises:
+        ValueError: if an argument has another type or shape, or a value out of its range.
+    """
+    return _range(VectorLayout, query, gallery, squared_radius, limit, mask, memory)
 
 
-def within(search: Callable, query, gallery, radius, limit, mask) -> Ranges:
-    """Ask for more neighbours of the queries whose last one is still within the radius."""
-    if not radius >= 0:
-        raise ValueError(f"a radius must be at least 0, got {radius}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
-    if mask is not None:
-        mask = doors.packed(doors.check_mask(mask, len(query), int(gallery.size)))
-    most = int(gallery.size) if limit is None else min(limit + 1, int(gallery.size))
-    rows = [None] * len(query)
-    asking, k = np.arange(len(query)), FIRST
-    while len(asking):
+def _range(kind, query, gallery, radius, limit, mask, memory) -> Ranges:
+    layout = gallery if isinstance(gallery, kind) else kind.make(gallery)
+    search = partial(layout.topk, memory=memory)
+    return within(search, query, int(layout.size), radius, limit, mask)
+
+
+def within(
+    topk: Callable,
+    query: np.ndarray | Array,
+    rows: int,
+    radius: Whole,
+    limit: Whole | None,
+    mask: Mask,
+) -> Ranges:
+    """Ask for more neighbors of the queries whose last one is still within the radius.
+
+    Args:
+        topk: a search, (query, k, mask=words) -> Neighbors.
+        query: codes or vectors, one row for each query.
+        rows: how many rows are searched.
+        radius: the greatest distance.
+        limit: the most rows for a query, or None.
+        mask: as in `hamming_topk`.
+
+    Returns:
+        Ranges: the rows of each query in order of (distance, row).
+
+    Raises:
+        ValueError: if the radius, the limit or the mask breaks its rule.
+    """
+    radius = validate.number("radius", radius)
+    limit = None if limit is None else validate.whole("limit", limit)
+    words = validate.mask_words(mask, len(query), rows, rows)
+    most = rows if limit is None else min(limit + 1, rows)
+    found_rows = [None] * len(query)
+    waiting, k = np.arange(len(query)), FIRST
+    while len(waiting):
         k = min(k, max(most, 1))
-        own = mask if mask is None or len(mask) == 1 else np.asarray(mask)[asking]
-        found = search(np.asarray(query)[asking], gallery, k, mask=own)
+        own = words if words is None or len(words) == 1 else np.asarray(words)[waiting]
+        own = None if own is None else PackedMask(own)
+        found = topk(np.asarray(query)[waiting], k, mask=own)
         distances, indices = np.asarray(found.distances), np.asarray(found.indices)
         counts = np.sum((distances <= radius) & (indices >= 0), axis=1)
         settled = (counts < k) | (k >= most)
         for i in np.flatnonzero(settled):
-            rows[asking[i]] = distances[i, : counts[i]], indices[i, : counts[i]]
-        asking, k = asking[~settled], k * FACTOR
-    return _ragged(rows, limit)
+            found_rows[waiting[i]] = distances[i, : counts[i]], indices[i, : counts[i]]
+        waiting, k = waiting[~settled], k * FACTOR
+    return _ragged(found_rows, limit)
 
 
 def _ragged(rows, limit):

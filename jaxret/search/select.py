@@ -1,13 +1,16 @@
 """What every search shares: its result, tiles of queries, stages that XLA must not merge."""
 
+import functools
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, Int32, Num
+from jaxtyping import Array, Float32, Int, Int32, Num
 
 MEMORY = 2**28  # bytes
 NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching fresh memory is too
@@ -36,7 +39,7 @@ def few_sizes(count: int) -> int:
     return -(-count // unit) * unit
 
 
-def apart(here, function: Callable, *args):
+def noinline(here, function: Callable, *args):
     """Compute a function's result once, out of reach of what uses it.
 
     XLA fuses a cheap producer into each of its consumers and computes it again for each of their
@@ -161,16 +164,75 @@ def as_they_are(*arrays, **_):
     return arrays
 
 
-def neighbors(distances, indices, k: int, far) -> Neighbors:
-    """Neighbours of which the last, where a small gallery had fewer than k, are past the end."""
+def padded(distances, indices, k: int, far) -> Neighbors:
+    """Add columns past the end, where a small gallery has fewer than k rows."""
     missing = ((0, 0), (0, k - distances.shape[1]))
     numpy = np if isinstance(indices, np.ndarray) else jnp
     if k > distances.shape[1]:
         distances = numpy.pad(distances, missing, constant_values=far)
         indices = numpy.pad(indices, missing, constant_values=-1)
-    return Neighbors(jnp.asarray(distances), jnp.asarray(indices))
+    return Neighbors(distances, indices)
 
 
-def no_queries(k: int, dtype) -> Neighbors:
-    """The answer to no question."""
+def neighbors(distances, indices, k: int, far) -> Neighbors:
+    """Return k columns of neighbors, on the device."""
+    return Neighbors(*map(jnp.asarray, padded(distances, indices, k, far)))
+
+
+def no_queries(k: int, far) -> Neighbors:
+    """Return the result for no query."""
+    dtype = jnp.int32 if isinstance(far, (int, np.integer)) else jnp.float32
     return Neighbors(jnp.zeros((0, k), dtype), jnp.zeros((0, k), jnp.int32))
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores(), thread_name_prefix="jaxret-search")
+
+
+def on_host_threads(function: Callable[[np.ndarray], None], count: int) -> None:
+    """Call a function on the numbers below count, split over threads, and wait for all.
+
+    NumPy lets other threads run while it works.
+    """
+    parts = np.array_split(np.arange(count), min(count, cores()) or 1)
+    if len(parts) == 1:
+        function(parts[0])
+    else:
+        list(_pool().map(function, parts))
+
+
+def least_on_host(
+    distances: Float32[np.ndarray, "q n"], k: int
+) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+    """Return the k least distances of each row in order, and where they stand, -1 if infinite.
+
+    NumPy finds the k-th distance by vector instructions; few are left to sort. Distances must not
+    be negative or NaN.
+    """
+    count = distances.shape[1]
+    nearest, column = np.empty((len(distances), k), np.float32), np.empty((len(distances), k), "i4")
+
+    def select(queries):
+        column_of_all = np.arange(count, dtype=np.uint64)
+        for i in queries:
+            values, columns = distances[i], column_of_all
+            if k < count:
+                columns = np.flatnonzero(values <= np.partition(values, k - 1)[k - 1])
+                values = values[columns]
+            # The bits of floats that are not negative are ordered as the floats are.
+            keys = values.view(np.uint32).astype(np.uint64) << 32 | columns.astype(np.uint64)
+            keys.sort()
+            nearest[i] = (keys[:k] >> 32).astype(np.uint32).view(np.float32)
+            column[i] = keys[:k].astype(np.uint32).view(np.int32)
+
+    on_host_threads(select, len(distances))
+    column[np.isinf(nearest)] = -1
+    return nearest, column

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt32
+from jaxtyping import Array, Float, Int32, Shaped, UInt32
 
-from jaxret.search import blocks, doors, euclidean, hamming, select, vectors
+from jaxret.codes import WORD_BITS, words_from_row
+from jaxret.search import select, validate
+from jaxret.search.layout import CodeLayout, Mask, VectorLayout, layout_class
 from jaxret.search.select import Compiled, Neighbors, smallest
-
-MOST_ROWS = np.iinfo(np.int32).max  # an index is an int32
+from jaxret.search.validate import Whole
 
 
 @partial(
@@ -35,7 +36,7 @@ class Sharded:
     of the gallery.
     """
 
-    shares: blocks.CodeBlocks | vectors.Vectors
+    shares: CodeLayout | VectorLayout
     sizes: Int32[Array, " devices"]
     starts: Int32[Array, " devices"]
     mesh: Mesh
@@ -48,8 +49,7 @@ class Sharded:
     @property
     def width(self) -> int:
         """The words of a code, or the length of a vector."""
-        shares = self.shares
-        return shares.words if isinstance(shares, blocks.CodeBlocks) else shares.width
+        return self.shares.width
 
 
 def shard(rows: Shaped[Array | np.ndarray, "n a"], mesh: Mesh) -> Sharded:
@@ -62,9 +62,8 @@ def shard(rows: Shaped[Array | np.ndarray, "n a"], mesh: Mesh) -> Sharded:
     here = _own_devices(mesh)
     by_rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     rows = _own_rows(rows, by_rows)
-    is_codes = rows.dtype == np.uint32
-    (doors.check_codes if is_codes else doors.check_vectors)("gallery", rows)
-    lay_out = blocks.lay_out if is_codes else vectors.lay_out_vectors
+    kind = layout_class(rows)
+    kind.check("gallery", rows)
 
     share = -(-len(rows) // len(here))
     own = [rows[i * share : (i + 1) * share] for i in range(len(here))]
@@ -73,14 +72,13 @@ def shard(rows: Shaped[Array | np.ndarray, "n a"], mesh: Mesh) -> Sharded:
     )
     everywhere = np.asarray(jax.device_put(sizes, NamedSharding(mesh, PartitionSpec())))
     ends = np.cumsum(everywhere, dtype=np.int64)
-    if ends[-1] > MOST_ROWS:
-        raise ValueError(f"a gallery has at most {MOST_ROWS} rows, got {ends[-1]}")
+    validate.check_rows(int(ends[-1]))
     starts = (ends - everywhere).astype(np.int32)
 
     parts = []
     for part, device in zip(own, here, strict=True):
         with jax.default_device(device):  # no device ever holds more than its share
-            parts.append(lay_out(np.asarray(part), int(everywhere.max())))
+            parts.append(kind.make(np.asarray(part), int(everywhere.max())))
 
     def joined(*arrays):
         shape = mesh.size * arrays[0].shape[0], *arrays[0].shape[1:]
@@ -88,7 +86,7 @@ def shard(rows: Shaped[Array | np.ndarray, "n a"], mesh: Mesh) -> Sharded:
 
     shares = jax.tree.map(joined, *[part._replace(size=None) for part in parts])
     return Sharded(
-        shares._replace(size=jnp.int32(ends[-1])),
+        shares._replace(size=np.array(ends[-1], np.int32)),
         sizes,
         jax.make_array_from_callback((mesh.size,), by_rows, lambda place: starts[place]),
         mesh,
@@ -124,71 +122,62 @@ def _own_rows(rows, by_rows):
 def sharded_topk(
     query: UInt32[Array | np.ndarray, "q w"] | Float[Array | np.ndarray, "q d"],
     gallery: Sharded,
-    k: int,
+    k: Whole,
     *,
-    mask: Bool[Array | np.ndarray, "..."] | UInt32[Array | np.ndarray, "..."] | None = None,
-    memory: int = select.MEMORY,
+    mask: Mask = None,
+    memory: Whole = select.MEMORY,
 ) -> Neighbors:
-    """The k nearest rows of all shares: what one device with all rows would find.
+    """Return the k nearest rows of all shares: what one device with all rows would find.
 
-    Codes are compared by Hamming distance, vectors by squared Euclidean distance. mask is over the
-    rows of the whole gallery, as in `hamming_topk`. memory bounds, in bytes, what each device holds
-    beside its share and the result. Where JAX runs in many processes, all must ask the same, and
-    each gets the whole answer, on its first device.
+    Args:
+        query: packed codes u32[q w], compared by Hamming distance, or vectors f32[q d], compared
+            by squared Euclidean distance.
+        gallery: what `shard` makes.
+        k: as in `hamming_topk`.
+        mask: over the rows of the whole gallery, as in `hamming_topk`.
+        memory: bytes that each device holds beside its share and the result.
+
+    Returns:
+        Neighbors. Where JAX runs in many processes, all must make the same call, and each gets
+        the whole result, on its first device.
+
+    Raises:
+        ValueError: if an argument has another type or shape, or a value out of its range.
     """
-    doors.check_k(k)
-    doors.check_memory(memory)
-    is_codes = isinstance(gallery.shares, blocks.CodeBlocks)
-    (doors.check_codes if is_codes else doors.check_vectors)("query", query)
-    doors.check_width(query, gallery.width)
-    traced = doors.is_traced(query, gallery.sizes, mask)
-    query, mask = (
-        array if array is None or doors.is_traced(array) else np.asarray(array)
-        for array in (query, mask)
+    shares = gallery.shares
+    k, memory = validate.columns(k, shares.capacity), validate.whole("memory", memory)
+    shares.check("query", query)
+    validate.check_width(query, gallery.width)
+    rows = None if validate.is_traced(shares.size) else int(shares.size)
+    words = validate.mask_words(mask, len(query), rows, shares.capacity)
+    traced = validate.is_traced(query, gallery.sizes, words)
+    query, words = (
+        array if array is None or validate.is_traced(array) else np.asarray(array)
+        for array in (query, words)
     )
-    mask = _packed_mask(mask, len(query), gallery)
     if len(query) == 0:
-        return select.no_queries(k, jnp.int32 if is_codes else jnp.float32)
-    search = partial(_SEARCH, mesh=gallery.mesh, k=k, memory=memory, kind=type(gallery.shares))
-    arrays = gallery.sizes, gallery.starts, *gallery.shares._replace(size=None)
+        return select.no_queries(k, shares.far)
+    if words is not None:  # so many words that each share can cut as many out
+        numpy = jnp if validate.is_traced(words) else np
+        words = numpy.pad(words, ((0, 0), (0, gallery.capacity // WORD_BITS + 1)))
+    search = partial(_SEARCH, mesh=gallery.mesh, k=k, memory=memory, kind=type(shares))
+    arrays = gallery.sizes, gallery.starts, *shares._replace(size=None)
     found = (
         (search(*tile, *arrays), count)
-        for tile, count in select.tiles([query, mask], _per_query(gallery, k, mask), memory)
+        for tile, count in select.tiles([query, words], _per_query(gallery, k, words), memory)
     )
-    found = select.gather(found, _as_they_are if traced else _of_this_process)
-    return select.neighbors(*found, k, hamming.NEVER if is_codes else np.inf)
+    found = select.gather(found, select.as_they_are if traced else _of_this_process)
+    return select.neighbors(*found, k, shares.far)
 
 
-def _packed_mask(mask, queries, gallery):
-    """The mask as packed words, with so many behind it that each share can cut as many out."""
-    if mask is None:
-        return None
-    if doors.is_traced(mask, gallery.shares.size):
-        mask = doors.packed(mask[None] if mask.ndim == 1 else mask)
-    else:
-        mask = doors.packed(doors.check_mask(mask, queries, int(gallery.shares.size)))
-    numpy = np if isinstance(mask, np.ndarray) else jnp
-    words = (gallery.mesh.size + 1) * gallery.capacity // 32 + 1
-    return numpy.pad(mask, ((0, 0), (0, words - mask.shape[1])))
-
-
-def _per_query(gallery, k, mask):
+def _per_query(gallery, k, words):
     """The bytes that a query needs on each device, by the way that its share is searched."""
-    rows, width, devices = gallery.capacity, gallery.width, gallery.mesh.size
+    rows = gallery.capacity
     k = min(k, rows)
-    per_query = 16 * k * devices
-    if mask is not None and len(mask) > 1:
-        per_query += 4 * mask.shape[1] + rows // 4
-    if isinstance(gallery.shares, vectors.Vectors):
-        group = euclidean.rows_of_group(rows, width, k, on_host=False)
-        return per_query + euclidean.bytes_of_query(rows, width, k, group)
-    if k <= hamming.FEW:
-        return per_query + rows // 16 + 256 * k * width
-    return per_query + (rows + k * (64 + 4 * width) if k * hamming.LARGE <= rows else 16 * rows)
-
-
-def _as_they_are(*result):
-    return result
+    per_query = 16 * k * gallery.mesh.size
+    if words is not None and len(words) > 1:
+        per_query += 4 * words.shape[1] + rows // 4
+    return per_query + gallery.shares.bytes_of_query(rows, gallery.width, k, host=False)
 
 
 def _of_this_process(*result):
@@ -198,13 +187,12 @@ def _of_this_process(*result):
 
 def search_shares(query, mask, sizes, starts, *arrays, mesh, k, memory, kind):
     """Search each share on its device, gather what was found, and merge it."""
-    topk = hamming.hamming_topk if kind is blocks.CodeBlocks else euclidean.euclidean_topk
 
     def search(query, mask, sizes, starts, *arrays):
         own = kind(*arrays)._replace(size=sizes[0])
         if mask is not None:
-            mask = _own_mask(mask, starts[0], own.capacity // 32)
-        distances, row = topk(query, own, min(k, own.capacity), mask=mask, memory=memory)
+            mask = words_from_row(mask, starts[0], own.capacity // WORD_BITS)
+        distances, row = own.search(query, mask, min(k, own.capacity), memory)
         row = jnp.where(row < 0, row, row + starts[0])
         distances, row = (
             lax.all_gather(part, mesh.axis_names, axis=1, tiled=True) for part in (distances, row)
@@ -221,14 +209,6 @@ def search_shares(query, mask, sizes, starts, *arrays, mesh, k, memory, kind):
         out_specs=whole,
         check_vma=False,  # what was gathered is the same everywhere, but JAX cannot prove it
     )(query, mask, sizes, starts, *arrays)
-
-
-def _own_mask(mask: UInt32[Array, "p v"], start: Int32[Array, ""], words: int):
-    """The words of a packed mask from a row on, which need not begin a word."""
-    mask = lax.dynamic_slice_in_dim(mask, start // 32, words + 1, axis=1)
-    shift = (start % 32).astype(jnp.uint32)
-    # A word has no 32nd bit to shift to: two shifts, of which one is 1.
-    return mask[:, :-1] >> shift | mask[:, 1:] << (31 - shift) << 1
 
 
 _SEARCH = Compiled(search_shares, ("mesh", "k", "memory", "kind"))

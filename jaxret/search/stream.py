@@ -1,51 +1,62 @@
 """Galleries that are larger than memory: searched from a mapped file, stretch by stretch."""
 
 import numpy as np
-from jaxtyping import Array, Float, Shaped, UInt32
+from jaxtyping import Array, Bool, Float, Shaped, UInt32
 
-from jaxret.search import blocks, doors, euclidean, hamming, select, vectors
+from jaxret.codes import WORD_BITS, PackedMask
+from jaxret.search import select, validate
+from jaxret.search.layout import layout_class
 from jaxret.search.select import Neighbors
+from jaxret.search.validate import Whole
 
 
 def streamed_topk(
     query: UInt32[Array | np.ndarray, "q w"] | Float[Array | np.ndarray, "q d"],
     rows: Shaped[np.ndarray, "n a"],
-    k: int,
+    k: Whole,
     *,
-    mask: Shaped[np.ndarray, "..."] | None = None,
-    memory: int = select.MEMORY,
+    mask: Bool[np.ndarray, "..."] | PackedMask | None = None,
+    memory: Whole = select.MEMORY,
 ) -> Neighbors:
-    """The k nearest of rows that are read once, in order, as from `numpy.memmap`.
+    """Return the k nearest of rows that are read once, in order, as from `numpy.memmap`.
 
-    Packed codes are compared by Hamming distance, vectors by squared Euclidean distance. memory
-    bounds, in bytes, the stretch of rows that is held and what its search needs; beside it there
-    are three results.
+    Args:
+        query: packed codes u32[q w], compared by Hamming distance, or vectors f32[q d], compared
+            by squared Euclidean distance.
+        rows: the gallery, u32[n w] or f32[n d]; it may have more than 2^31 rows.
+        k: as in `hamming_topk`; the bound there is of 65,536 and n.
+        mask: as in `hamming_topk`.
+        memory: bytes of the stretch of rows that is held and of what its search needs; beside it
+            there are three results.
+
+    Returns:
+        Neighbors, in NumPy: what a search in memory would find; rows are i64[q k].
+
+    Raises:
+        ValueError: if an argument has another type or shape, or a value out of its range.
     """
-    doors.check_k(k)
-    doors.check_memory(memory)
-    is_codes = rows.dtype == np.uint32
-    lay_out, topk, unit = (
-        (blocks.lay_out, hamming.hamming_topk, blocks.BLOCK)
-        if is_codes
-        else (vectors.lay_out_vectors, euclidean.euclidean_topk, vectors.TILE)
-    )
-    mask = None if mask is None else doors.packed(doors.check_mask(mask, len(query), len(rows)))
+    kind = layout_class(rows)
+    k, memory = validate.columns(k, len(rows)), validate.whole("memory", memory)
+    kind.check("query", query)
+    words = validate.mask_words(mask, len(query), len(rows), len(rows))
     # A stretch is held as read, laid out, and for a moment once more between the two.
-    stretch = max(1, memory // 4 // (rows.itemsize * rows.shape[1] * unit)) * unit
-    stretch = min(stretch, -(-max(len(rows), 1) // unit) * unit)
+    stretch = max(1, memory // 4 // (rows.itemsize * rows.shape[1] * kind.block)) * kind.block
+    stretch = min(stretch, -(-max(len(rows), 1) // kind.block) * kind.block)
     best = None
     for start in range(0, max(len(rows), 1), stretch):
-        part = lay_out(np.asarray(rows[start : start + stretch]), stretch)
+        layout = kind.make(np.asarray(rows[start : start + stretch]), stretch)
         own = None
-        if mask is not None:
-            own = np.asarray(mask)[:, start // 32 : (start + stretch) // 32]
-        found = topk(query, part, min(k, stretch), mask=own, memory=max(1, memory // 4))
-        best = _merged(best, found, start, k)
-    return select.neighbors(*best, k, hamming.NEVER if is_codes else np.inf)
+        if words is not None:
+            own = np.asarray(words)[:, start // WORD_BITS : (start + stretch) // WORD_BITS]
+            own = PackedMask(own)
+        found = layout.topk(query, min(k, stretch), mask=own, memory=max(1, memory // 4))
+        best = merge(best, found, start, k)
+    return Neighbors(*map(np.asarray, select.padded(*best, k, kind.far)))
 
 
-def _merged(best, found, start, k):
-    distances, indices = np.asarray(found.distances), np.asarray(found.indices)
+def merge(best: Neighbors | None, found: Neighbors, start: int, k: int) -> Neighbors:
+    """Merge what a stretch of rows from start on holds into the best of the rows before it."""
+    distances, indices = np.asarray(found[0]), np.asarray(found[1]).astype(np.int64)
     indices = np.where(indices < 0, -1, indices + start)
     if best is not None:
         distances = np.concatenate([best[0], distances], axis=1)
@@ -54,4 +65,4 @@ def _merged(best, found, start, k):
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         distances = np.take_along_axis(distances, order, axis=1)
         indices = np.take_along_axis(indices, order, axis=1)
-    return distances, indices
+    return Neighbors(distances, indices)

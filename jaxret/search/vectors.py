@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,52 +9,32 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int32
 
-from jaxret.search.doors import check_vectors
-
 PART = 2**18  # vectors that are brought to the device at once
 TILE = 4096  # rows that are multiplied at once: with 128 queries their products fit a cache
 UNIT = 2.0**-24  # the rounding error of float32
 
 
-class Vectors(NamedTuple):
-    """Vectors with what a search needs beside them.
+def place(
+    vectors: Float[Array | np.ndarray, "n d"], capacity: int
+) -> tuple[Float[Array, "m d"], Float32[Array, " d"], Float32[Array, " m"]]:
+    """Prepare vectors for search, with room for capacity rows, a multiple of TILE.
 
     Distances do not change when all vectors move, but the rounding of |x|^2 - 2 xy does: vectors
-    are compared as seen from centre, their mean. low is |x - centre|^2 less the most that rounding
-    can add, and infinite past the end. size is an array, as in `CodeBlocks`.
+    are compared as seen from their mean. Returns the rows, their mean, and |x - mean|^2 less the
+    most that rounding can add, infinite past the end.
     """
-
-    rows: Float[Array, "m d"]
-    size: Int32[Array, ""]
-    centre: Float32[Array, " d"]
-    low: Float32[Array, " m"]
-
-    @property
-    def width(self) -> int:
-        """The length of a vector."""
-        return self.rows.shape[1]
-
-    @property
-    def capacity(self) -> int:
-        """The rows that there is room for."""
-        return self.rows.shape[0]
-
-
-def lay_out_vectors(vectors: Float[Array | np.ndarray, "n d"], capacity: int = 0) -> Vectors:
-    """Prepare float32 or bfloat16 vectors for repeated search, with room for capacity rows."""
-    check_vectors("gallery", vectors)
     n = len(vectors)
-    rows = max(-(-max(n, capacity) // TILE), 1) * TILE
     if isinstance(vectors, np.ndarray):
-        vectors = _on_device(vectors, rows)
-    else:  # a copy even where nothing is added: `overwrite_vectors` may give its memory away
-        vectors = jnp.pad(vectors, ((0, rows - n), (0, 0))) if rows > n else jnp.copy(vectors)
-    size = jnp.int32(n)
-    return Vectors(vectors, size, *_prepare(vectors, size))
+        rows = _on_device(vectors, capacity)
+    else:  # a copy even where nothing is added: `write_tile` may give its memory away
+        rows = jnp.pad(vectors, ((0, capacity - n), (0, 0))) if capacity > n else jnp.copy(vectors)
+    return rows, *_prepare(rows, np.int32(n))
 
 
 def _on_device(vectors: np.ndarray, rows: int) -> Array:
-    """With rows of 0 up to so many; many vectors in parts, so that only the result is made."""
+    """Copy to the device, with rows of 0 behind; many vectors in parts, so that nothing else of
+    their size is made.
+    """
     n = len(vectors)
     if n <= PART:
         return jnp.asarray(np.pad(vectors, ((0, rows - n), (0, 0))))
@@ -71,18 +50,21 @@ def _prepare(rows, size):
     return centre, _low(rows, size, centre)
 
 
-def overwrite_vectors(
-    vectors: Vectors, start: int, rows: Float[Array | np.ndarray, "n d"]
-) -> Vectors:
-    """The same with the rows of one tile, from row start on, a multiple of TILE, written over.
+def write_tile(
+    rows: Float[Array, "m d"],
+    centre: Float32[Array, " d"],
+    low: Float32[Array, " m"],
+    start: int,
+    vectors: Float[Array | np.ndarray, "n d"],
+) -> tuple[Float[Array, "m d"], Float32[Array, " m"]]:
+    """Write one tile of rows and of low, from row start on, a multiple of TILE.
 
-    What was given must not be used any more. The centre stays: any is exact, one near by is fast.
+    The rows and low that were given are used up. The centre stays: any is exact, one near by is
+    fast.
     """
-    tile = np.pad(rows, ((0, TILE - len(rows)), (0, 0)))
-    low = _low(tile, jnp.int32(len(rows)), vectors.centre)
-    return vectors._replace(
-        rows=_write(vectors.rows, tile, start), low=_write(vectors.low, low, start)
-    )
+    tile = np.pad(vectors, ((0, TILE - len(vectors)), (0, 0)))
+    tile_low = _low(tile, np.int32(len(vectors)), centre)
+    return _write(rows, tile, start), _write(low, tile_low, start)
 
 
 _write = jax.jit(partial(lax.dynamic_update_slice_in_dim, axis=0), donate_argnums=0)
@@ -97,7 +79,7 @@ def _low(
 
 
 def slack(d: int) -> float:
-    """The greatest relative error, of |x|^2 + |y|^2, in |x|^2 - 2 xy + |y|^2 and its parts.
+    """Return the greatest relative error, of |x|^2 + |y|^2, in |x|^2 - 2 xy + |y|^2 and its parts.
 
     A sum of d products errs by at most d u / (1 - d u) times the sum of their magnitudes, in any
     order (Higham 2002, eq. 3.5), and 2 |x| |y| <= |x|^2 + |y|^2. The 8 units cover the rounding
@@ -107,22 +89,22 @@ def slack(d: int) -> float:
 
 
 def squared_norms(x: Float32[Array, "n d"]) -> Float32[Array, " n"]:
-    """The squared length of each vector."""
+    """Return the squared length of each vector."""
     return jnp.sum(x * x, axis=1)
 
 
 def direct(d: int, difference: Callable[[int], Array], shape: tuple[int, ...]) -> Array:
-    """Squared distances from differences feature by feature, added up in their order."""
-    together = next(size for size in (16, 8, 4, 2, 1) if d % size == 0)
+    """Return squared distances from differences feature by feature, added up in their order."""
+    at_once = next(size for size in (16, 8, 4, 2, 1) if d % size == 0)
 
-    def some(step, total):
-        for i in range(together):
-            total = total + jnp.square(difference(step * together + i))
+    def add(step, total):
+        for i in range(at_once):
+            total = total + jnp.square(difference(step * at_once + i))
         return total
 
     total = jnp.zeros(shape, jnp.float32)
     if d > 128:
-        return lax.fori_loop(0, d // together, some, total)
-    for step in range(d // together):
-        total = some(step, total)
+        return lax.fori_loop(0, d // at_once, add, total)
+    for step in range(d // at_once):
+        total = add(step, total)
     return total

@@ -1,7 +1,6 @@
-"""What is refused at the doors of a gallery, and with which words."""
+"""The rules for what a gallery accepts; each breach is one GalleryError."""
 
-import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +8,14 @@ from jaxtyping import Bool, Float32, Int32, Int64, UInt32
 
 from jaxret.codes import WORD_BITS, num_words
 from jaxret.gallery.store import GalleryError
-from jaxret.search.doors import LONGEST
+from jaxret.search import validate as rules
+from jaxret.search.validate import LONGEST
 
 PIECE = 2**16  # rows looked at together: no second gallery is made
 
 
 def codes(name: str, values: Any, bits: int) -> UInt32[np.ndarray, "n w"]:
-    """Packed codes of this many bits, whose padding bits are 0."""
+    """Return packed codes of this many bits, whose padding bits are 0."""
     values = _array(name, values, np.uint32, "packed codes, uint32[n w]")
     if values.shape[1] != num_words(bits):
         raise GalleryError(
@@ -30,7 +30,7 @@ def codes(name: str, values: Any, bits: int) -> UInt32[np.ndarray, "n w"]:
 
 
 def vectors(name: str, values: Any, width: int) -> Float32[np.ndarray, "n d"]:
-    """Finite float32 vectors of this width, not so long that distances overflow."""
+    """Return finite float32 vectors of this width, not so long that distances overflow."""
     values = _array(name, values, np.float32, "vectors, float32[n d]")
     if values.shape[1] != width:
         raise GalleryError(f"{name} must have {width} features, got {values.shape[1]}")
@@ -55,22 +55,25 @@ def _array(name: str, values: Any, dtype: type, rule: str) -> np.ndarray:
     return np.asarray(values)
 
 
-def ids(values: Any) -> Int64[np.ndarray, "..."]:
-    """Whole numbers from 0 to 2^63 - 1."""
-    array = np.asarray(values)
+def ids(values: Any, least: int = 0) -> Int64[np.ndarray, "..."]:
+    """Return ids, whole numbers from 0 to 2^63 - 1; with least -1, the mark of no row as well."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise GalleryError("ids must be a list, got rows of several lengths") from None
     if array.size == 0:
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise GalleryError(f"ids must be whole numbers below 2^63, got {array.dtype}")
-    if array.min() < 0:
-        raise GalleryError(f"ids must be at least 0, got {array.min()}")
+    if array.min() < least:
+        raise GalleryError(f"ids must be at least {least}, got {array.min()}")
     if array.max() > np.iinfo(np.int64).max:
         raise GalleryError(f"ids must be below 2^63, got {array.max()}")
     return array.astype(np.int64)
 
 
 def distinct_ids(values: Any, count: int | None = None) -> Int64[np.ndarray, " m"]:
-    """A list of ids none of which repeats, one for each of count rows."""
+    """Return a list of ids none of which repeats, one for each of count rows."""
     array = ids(values)
     if array.ndim != 1 or count not in (None, len(array)):
         wanted = "one for each row" if count is None else f"{count}, one for each row"
@@ -84,7 +87,7 @@ def distinct_ids(values: Any, count: int | None = None) -> Int64[np.ndarray, " m
 
 
 def names(values: Any, count: int) -> list[str] | None:
-    """A string for each row."""
+    """Return a string for each row."""
     if values is None:
         return None
     if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)):
@@ -99,7 +102,7 @@ def names(values: Any, count: int) -> list[str] | None:
 
 
 def labels(values: Any, count: int) -> Int32[np.ndarray, " n"] | None:
-    """A whole number that fits int32 for each row."""
+    """Return a whole number that fits int32 for each row."""
     if values is None:
         return None
     array = np.asarray(values)
@@ -113,20 +116,39 @@ def labels(values: Any, count: int) -> Int32[np.ndarray, " n"] | None:
     return array.astype(np.int32)
 
 
-def at_least_1(name: str, value: Any) -> int:
-    """A count."""
+def whole(name: str, value: Any) -> int:
+    """Return a count, at least 1, as an int."""
+    return _as_gallery_error(rules.whole, name, value)
+
+
+def number(name: str, value: Any) -> float | int:
+    """Return a real number of at least 0."""
+    return _as_gallery_error(rules.number, name, value)
+
+
+def columns(k: Any, rows: int) -> int:
+    """Return how many columns the result for k neighbors has: see `jaxret.search.hamming_topk`."""
+    return _as_gallery_error(rules.columns, k, rows)
+
+
+def _as_gallery_error(function: Callable, *args: Any) -> Any:
     try:
-        number = operator.index(value)
-    except TypeError:
-        raise GalleryError(f"{name} must be a whole number, got {value!r}") from None
-    if number < 1:
-        raise GalleryError(f"{name} must be at least 1, got {number}")
-    return number
+        return function(*args)
+    except ValueError as error:
+        raise GalleryError(str(error)) from None
 
 
-def keep(values: Any, queries: int, rows: int) -> Bool[np.ndarray, "p n"]:
-    """A mask over the gallery's rows, for all queries or one for each."""
-    array = np.asarray(values)
+def keep(values: Any, queries: int, rows: int) -> Bool[np.ndarray, "p n"] | Int64[np.ndarray, " m"]:
+    """Return a mask over the gallery's rows, for all queries or one for each, or a list of ids."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise GalleryError("keep must be ids or a mask, got rows of several lengths") from None
+    if array.dtype != bool and array.ndim == 1:
+        try:
+            return distinct_ids(array)
+        except GalleryError as error:
+            raise GalleryError(f"keep must be ids or a mask of bool: {error}") from None
     if array.dtype != bool or array.shape not in ((rows,), (1, rows), (queries, rows)):
         raise GalleryError(
             f"keep must be ids or a mask bool[{rows}] or bool[{queries} {rows}], got "
