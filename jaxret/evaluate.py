@@ -7,17 +7,21 @@ queries, so memory stays bounded, and neither size changes a result.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Integer, UInt, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Float32, Int, Shaped, UInt8
 
 from jaxret import codes, divergences, metrics, search
+from jaxret.search.select import least_on_host, on_host_threads, padded
+from jaxret.search.validate import Whole, whole
 
-ALWAYS_AT = (1, 1000)
+ALWAYS_AT = (1, 10, 1000)
 RADIUS = 2
+NO_LABEL = -1
+PAIRS = 2**22
 
 
 def evaluate(
@@ -25,42 +29,66 @@ def evaluate(
     params,
     protocol,
     *,
-    overlap: int,
+    overlap: int | None = None,
+    allow_overlap: bool = False,
     distance: str = "euclidean",
-    ks: Sequence[int] = (1, 2, 1000),
+    ks: Sequence[Whole] = (1, 2, 1000),
     batch_size: int = 1000,
-    pairs: int = 2**22,
+    pairs: int = PAIRS,
 ) -> dict[str, float]:
     """Encode a protocol's gallery and queries, and score the retrieval.
 
-    encode(params, u8[n h w c]) -> f32[n b] sees batches of one size only; jit it where it can be.
-    protocol has the fields name, train, gallery, query and known_overlap. overlap is the number of
-    query images that are in the gallery, counted by content; more than the protocol knows of are
-    an error, because each of them finds itself. What is returned: see `retrieval_scores`.
+    Args:
+        encode: (params, u8[n h w c]) -> f32[n b]. It sees batches of one size only; jit it where
+            it can be.
+        params: what encode is given.
+        protocol: has the fields name, train, gallery, query and known_overlap.
+        overlap: how many query images are in the gallery, counted by content; None: they are
+            counted here. Each of them finds itself, so more than the protocol documents as
+            known_overlap are refused.
+        allow_overlap: score all the same.
+        distance: one of DISTANCES.
+        ks: the K of `map@K` and `precision@K`.
+        batch_size: images that are encoded at once.
+        pairs: as in `retrieval_scores`.
+
+    Returns:
+        Scores by name: see `retrieval_scores`.
+
+    Raises:
+        ValueError: if queries are in the gallery, if labels are missing, or if an argument has
+            another shape or a value out of its range.
     """
     _check_request(distance, ks)
-    if overlap > protocol.known_overlap:
-        raise ValueError(
-            f"{protocol.name}: at most {protocol.known_overlap} query images may be in the "
-            f"gallery, found {overlap}"
-        )
-    gallery, query = (
-        encode_in_batches(encode, params, images.images, batch_size)
-        for images in (protocol.gallery, protocol.query)
+    gallery, query = protocol.gallery, protocol.query
+    for name, images in (("query", query), ("gallery", gallery)):
+        _checked_labels(name, images.labels, len(images.images))  # before the work of encoding
+    if not allow_overlap:
+        overlap = images_in_both(gallery.images, query.images) if overlap is None else overlap
+        if overlap > protocol.known_overlap:
+            raise ValueError(
+                f"{protocol.name}: at most {protocol.known_overlap} query images may be in the "
+                f"gallery, found {overlap}"
+            )
+    encoded = (
+        encode_in_batches(encode, params, part.images, batch_size) for part in (query, gallery)
     )
     return retrieval_scores(
-        query,
-        gallery,
-        protocol.query.labels,
-        protocol.gallery.labels,
-        distance=distance,
-        ks=ks,
-        pairs=pairs,
+        *encoded, query.labels, gallery.labels, distance=distance, ks=ks, pairs=pairs
     )
+
+
+def images_in_both(gallery: UInt8[np.ndarray, "n ..."], query: UInt8[np.ndarray, "q ..."]) -> int:
+    """Count the query images that occur in the gallery, pixel for pixel."""
+    if gallery.shape[1:] != query.shape[1:]:
+        return 0
+    known = {image.tobytes() for image in query}
+    found = known.intersection(image.tobytes() for image in gallery)
+    return sum(image.tobytes() in found for image in query)
 
 
 def describe(protocol, overlap: int) -> dict[str, str | int]:
-    """What a score must be read with: the protocol's name, its sizes, its overlap.
+    """Return what a score must be read with: the protocol's name, its sizes, its overlap.
 
     A protocol of the literature also has the score it is known by, and a digest of its split.
     """
@@ -94,55 +122,71 @@ def encode_in_batches(
 
 
 def retrieval_scores(
-    query: Float[Array | np.ndarray, "q b"],
-    gallery: Float[Array | np.ndarray, "n b"],
-    query_labels: Integer[np.ndarray, " q"],
-    gallery_labels: Integer[np.ndarray, " n"],
+    query: Shaped[Array | np.ndarray, "q b"],
+    gallery: Shaped[Array | np.ndarray, "n b"],
+    query_labels: Any,
+    gallery_labels: Any,
     *,
     distance: str = "euclidean",
-    ks: Sequence[int] = (1, 2, 1000),
-    pairs: int = 2**22,
+    ks: Sequence[Whole] = (1, 2, 1000),
+    pairs: int = PAIRS,
 ) -> dict[str, float]:
-    """Means over queries, by name; a result is relevant when its label equals the query's.
+    """Rank the whole gallery for each query, and return means over queries, by name.
 
-    For each K asked, and for 1 and 1000: `map@K/retrieved`, `map@K/min` and `precision@K`. A
-    gallery smaller than K is ranked whole: K counts as its size and keeps its name.
+    For each K of ks, and for 1, 10 and 1000: `map@K/retrieved`, `map@K/min` and `precision@K`,
+    absent where K exceeds the gallery. `map@all/all` is over the whole ranking. Ties are in the
+    order of rows. `queries_without_relevant` counts the queries for which the gallery holds no
+    relevant image; they score 0.
 
-    distance is `euclidean`, `hamming` between the signs, or one of `divergences.SIDES`.
+    By `hamming` distance there is more. `/expected`, `/lowest` and `/highest` behind `map@all/all`
+    and each `map@K/retrieved` are the same over the orders of ties. `precision@radius2` is that of
+    the results within 2 bits, and `empty@radius2` the share of queries with nothing there, whose
+    precision counts as 0.
 
-    By `hamming` distance the whole gallery is ranked, ties by row, and there is more:
-    `map@all/all`; beside it, and beside each `map@K/retrieved`, the same over the orders of ties as
-    `/expected`, `/lowest` and `/highest`; `precision@radius2`, and `empty@radius2`, the share of
-    queries with nothing within 2 bits, whose precision counts as 0.
+    Args:
+        query: latents f32[q b]; by `hamming` distance their signs are the codes.
+        gallery: latents f32[n b].
+        query_labels: i32[q], -1 where there is none, and relevant is what has the same label; or
+            bool[q c] for several labels, and relevant is what shares at least one.
+        gallery_labels: i32[n] or bool[n c].
+        distance: one of DISTANCES.
+        ks: lengths of ranked lists.
+        pairs: the pairs of query and result held at once, at about 30 bytes each.
 
-    pairs bounds the pairs of query and result that are held at once, at about 100 bytes each.
+    Returns:
+        Scores by name.
+
+    Raises:
+        ValueError: if labels are missing, or if an argument has another shape or a value out of
+            its range.
     """
-    _check_request(distance, ks)
+    ks = _check_request(distance, ks)
     query, gallery = np.asarray(query), np.asarray(gallery)
-    _check_latents(query, gallery, query_labels, gallery_labels)
-    ks = tuple(sorted({*ks, *ALWAYS_AT}))
-    # Whatever the labels are, from here on they are 0, 1, 2, ...
-    classes, labels = np.unique(np.concatenate([query_labels, gallery_labels]), return_inverse=True)
-    query_labels, gallery_labels = np.split(labels.astype(np.int32), [len(query)])
-    score, width = DISTANCES[distance](gallery, gallery_labels, ks)
-    num_relevant = np.bincount(gallery_labels, minlength=len(classes))[query_labels]
-    tile = max(1, min(pairs // width, len(query)))
-    scores = _batched(score, tile, query, query_labels, num_relevant.astype(np.int32))
-    return {name: float(np.mean(values, dtype=np.float64)) for name, values in scores.items()}
+    _check_latents(query, gallery)
+    relevance = _relevance(query_labels, gallery_labels, len(query), len(gallery))
+    n, bits = gallery.shape
+    ks = tuple(k for k in ks if k <= n)
+    rank = DISTANCES[distance](gallery)
+    levels = bits + 1 if distance in TIED else 0
+
+    def score(index):
+        found = rank(query[index], n)
+        lists = _ranked(found, relevance(index), levels)
+        return _scores(lists, ks) | (_scores_with_ties(lists, ks, bits) if levels else {})
+
+    tile = max(1, min(whole("pairs", pairs) // n, len(query)))
+    scores = _batched(score, tile, np.arange(len(query)))
+    missing = float(np.sum(scores.pop("without_relevant")))
+    means = {name: float(np.mean(values, dtype=np.float64)) for name, values in scores.items()}
+    return means | {"queries_without_relevant": missing}
 
 
-def _check_latents(query, gallery, query_labels, gallery_labels):
-    for name, rows, labels in (
-        ("query", query, query_labels),
-        ("gallery", gallery, gallery_labels),
-    ):
+def _check_latents(query, gallery):
+    for name, rows in (("query", query), ("gallery", gallery)):
+        if rows.ndim != 2:
+            raise ValueError(f"the {name} must be latents [n b], got shape {list(rows.shape)}")
         if len(rows) == 0:
             raise ValueError(f"the {name} must hold at least 1 image, got 0")
-        if len(rows) != len(labels):
-            raise ValueError(
-                f"the {name} needs one label per image, got {len(labels)} labels for "
-                f"{len(rows)} images"
-            )
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             raise ValueError(
@@ -154,150 +198,220 @@ def _check_latents(query, gallery, query_labels, gallery_labels):
         )
 
 
-def _check_request(distance, ks):
+def _check_request(distance, ks) -> tuple[int, ...]:
     if distance not in DISTANCES:
         raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
-    if min(ks, default=1) < 1:
-        raise ValueError(f"each K must be at least 1, got {tuple(ks)}")
+    return tuple(sorted({whole("each K", k) for k in ks} | set(ALWAYS_AT)))
 
 
-def _batched(function: Callable, batch_size: int, *arrays):
+def _checked_labels(name, labels, count) -> np.ndarray:
+    """Labels as i64[n], or as bool[n c]; at least one image has one."""
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.dtype != bool and np.isin(labels, (0, 1)).all():
+        labels = labels.astype(bool)
+    if len(labels) != count if labels.ndim else True:
+        raise ValueError(
+            f"the {name} needs one label per image, got {labels.shape[0] if labels.ndim else 1} "
+            f"labels for {count} images"
+        )
+    if not (labels.ndim == 1 and labels.dtype.kind in "iu") and not (
+        labels.ndim == 2 and labels.dtype == bool
+    ):
+        raise ValueError(
+            f"labels of the {name} must be whole numbers [n] or bool [n c], got "
+            f"{labels.dtype}{list(labels.shape)}"
+        )
+    if count and not (labels.any() if labels.ndim == 2 else (labels != NO_LABEL).any()):
+        raise ValueError(f"scores need labels, and no image of the {name} has one")
+    return labels if labels.ndim == 2 else labels.astype(np.int64)
+
+
+def _relevance(query, gallery, q, n) -> Callable[[np.ndarray], Bool[np.ndarray, "t n"]]:
+    """From numbers of queries to which rows of the gallery are relevant to each."""
+    query, gallery = _checked_labels("query", query, q), _checked_labels("gallery", gallery, n)
+    if query.ndim != gallery.ndim or query.shape[1:] != gallery.shape[1:]:
+        raise ValueError(
+            "query and gallery must have labels of one kind, got shapes "
+            f"{list(query.shape)} and {list(gallery.shape)}"
+        )
+    if query.ndim == 1:  # whatever the labels are, small numbers are compared faster
+        classes, labels = np.unique(np.concatenate([query, gallery]), return_inverse=True)
+        small = labels.astype(np.min_scalar_type(len(classes)))
+        own, others, labelled = small[:q], small[q:], query != NO_LABEL
+        return lambda i: (own[i][:, None] == others[None]) & labelled[i][:, None]
+    classes = gallery.astype(np.float32).T
+    return lambda i: query[i].astype(np.float32) @ classes > 0
+
+
+def _batched(function: Callable, batch_size: Whole, *arrays):
     """Apply a function to the rows of arrays, a batch at a time, each batch of one size.
 
     The last batch repeats its last row; what comes of that is cut off.
     """
-    if batch_size < 1:
-        raise ValueError(f"a batch must hold at least 1 row, got {batch_size}")
+    batch_size = whole("batch_size", batch_size)
     rows = len(arrays[0])
     size = min(batch_size, rows)
     results = []
     for start in range(0, rows, size):
         index = np.minimum(np.arange(start, start + size), rows - 1)
-        result = function(*(jnp.asarray(array[index]) for array in arrays))
+        result = function(*(array[index] for array in arrays))
         results.append(jax.tree.map(lambda a, n=rows - start: np.asarray(a)[:n], result))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 
-# A distance prepares a gallery and returns a function from a tile of queries to named scores, one
-# per query, with the number of results that it holds for each query.
+# A distance prepares a gallery, f32[n b] on the host, and returns a search of it:
+# (query f32[q b], k) -> Neighbors.
 
 
-def _euclidean(gallery, labels, ks):
-    gallery, labels = jnp.asarray(gallery), jnp.asarray(labels)
-    k = min(max(ks), len(gallery))
-
-    def score(query, query_labels, num_relevant):
-        neighbors = search.euclidean_topk(query, gallery, k)
-        relevant = metrics.same_label(query_labels, labels[neighbors.indices])
-        return _scores_at(relevant, num_relevant, ks)
-
-    return score, k
+def _euclidean(gallery):
+    layout = search.lay_out(gallery.astype(np.float32))
+    return lambda query, k: layout.topk(query.astype(np.float32), k)
 
 
-def _hamming(gallery, labels, ks):
-    bits = gallery.shape[1]
-    gallery = jnp.asarray(_batched(_pack, 1000, gallery))
-
-    def score(query, query_labels, num_relevant):
-        distances = np.asarray(_hamming_distances(_pack(query), gallery, bits))
-        # On the host: NumPy's stable sort of small integers is a counting sort, 20 times faster
-        # than XLA's, and its ties stay in the order of rows.
-        order = np.argsort(distances, axis=1, kind="stable")
-        relevant = labels[order] == np.asarray(query_labels)[:, None]
-        ranked = np.sort(distances, axis=1, kind="stable")
-        relevant, ranked = jnp.asarray(relevant), jnp.asarray(ranked)
-        return _scores_at(relevant, num_relevant, ks) | _scores_with_ties(
-            ranked, relevant, num_relevant, ks, bits
-        )
-
-    return score, len(labels)
+def _hamming(gallery):
+    layout = search.lay_out(np.asarray(codes.pack(gallery)))
+    return lambda query, k: layout.topk(codes.pack(query), k)
 
 
-def _inner_product(gallery, labels, ks, *, sides):
-    of_query, of_gallery = sides
-    gallery, labels = _side(of_gallery, jnp.asarray(gallery)), jnp.asarray(labels)
-    k = min(max(ks), len(gallery))
+def _cosine(gallery):
+    layout = search.lay_out(divergences.unit_rows(gallery, 1))
 
-    def score(query, query_labels, num_relevant):
-        rows = _least_products(_side(of_query, query), gallery, k).indices
-        return _scores_at(metrics.same_label(query_labels, labels[rows]), num_relevant, ks)
+    def topk(query, k):
+        found = layout.topk(divergences.unit_rows(query, 0), k)
+        return found._replace(distances=found.distances / 2)
 
-    return score, len(gallery)
+    return topk
 
 
-DISTANCES: dict[str, Callable] = {"euclidean": _euclidean, "hamming": _hamming} | {
-    name: partial(_inner_product, sides=sides) for name, sides in divergences.SIDES.items()
+def _by_terms(gallery, *, divergence):
+    prepared = tuple(map(jnp.asarray, divergence.gallery(gallery)))
+    n = len(gallery)
+
+    def topk(query, k):
+        k = search.validate.columns(k, n)
+        parts = divergence.query(query)
+
+        def nearest(*tile):
+            table = divergences.distances(tile, prepared, divergence.term)
+            return padded(*least_on_host(np.asarray(table), min(k, n)), k, np.inf)
+
+        return search.Neighbors(*_batched(nearest, max(1, PAIRS // n), *parts))
+
+    return topk
+
+
+TIED = ("hamming",)  # distances by which many results tie: bits
+DISTANCES: dict[str, Callable] = {
+    "euclidean": _euclidean,
+    "hamming": _hamming,
+    "cosine": _cosine,
+} | {
+    name: partial(_by_terms, divergence=divergence)
+    for name, divergence in divergences.DIVERGENCES.items()
 }
 
 
 def nearest(
-    query: Float[Array, "q b"], gallery: Float[Array, "n b"], k: int, distance: str
+    query: Shaped[Array | np.ndarray, "q b"],
+    gallery: Shaped[Array | np.ndarray, "n b"],
+    k: Whole,
+    distance: str,
 ) -> search.Neighbors:
-    """The k nearest rows by any of the distances that scores are given for."""
+    """Return the k nearest rows by any of the distances that scores are given for.
+
+    Args:
+        query: latents f32[q b].
+        gallery: latents f32[n b].
+        k: how many; as in `jaxret.search.hamming_topk`.
+        distance: one of DISTANCES.
+
+    Returns:
+        Neighbors: distances are squared for `euclidean`, bits for `hamming`, 1 - cos for `cosine`.
+
+    Raises:
+        ValueError: if the distance is unknown, or latents are not finite or differ in width.
+    """
     _check_request(distance, ())
-    if distance == "hamming":
-        return search.hamming_topk(_pack(query), _pack(gallery), k)
-    if distance == "euclidean":
-        return search.euclidean_topk(query, gallery, k)
-    of_query, of_gallery = divergences.SIDES[distance]
-    return _least_products(_side(of_query, query), _side(of_gallery, gallery), k)
+    query, gallery = np.asarray(query), np.asarray(gallery)
+    _check_latents(query, gallery)
+    return DISTANCES[distance](gallery)(query, k)
 
 
-_side = jax.jit(lambda side, x: side(x), static_argnums=0)
+class Lists(NamedTuple):
+    """Whole rankings of a tile of queries, as the ranks of what is relevant.
+
+    counts are the results, and the relevant results, at each distance in bits; None by other
+    distances.
+    """
+
+    relevant: Bool[np.ndarray, "q n"]
+    num_relevant: Int[np.ndarray, " q"]
+    average_precision: Float[np.ndarray, " q"]
+    counts: tuple[Int[np.ndarray, "q l"], Int[np.ndarray, "q l"]] | None
 
 
-@partial(jax.jit, static_argnames="k")
-def _least_products(
-    query: Float[Array, "q d"], gallery: Float[Array, "n d"], k: int
-) -> search.Neighbors:
-    products = jnp.dot(query, gallery.T, precision=lax.Precision.HIGHEST)
-    return search.Neighbors(*(lambda least, row: (-least, row))(*lax.top_k(-products, k)))
+def _ranked(found: search.Neighbors, relevance: Bool[np.ndarray, "q n"], levels: int) -> Lists:
+    """Put relevance into the order of the ranking, on the host: sums over hits alone are fast."""
+    rows, distances = np.asarray(found.indices), np.asarray(found.distances)
+    queries = len(rows)
+    relevant, precision = np.empty_like(relevance), np.zeros(queries)
+    counts = np.zeros((2, queries, levels), np.int32)
+
+    def rank(numbers):
+        for i in numbers:
+            np.take(relevance[i], rows[i], out=relevant[i], mode="clip")
+            hits = np.flatnonzero(relevant[i])
+            if len(hits):  # metrics.average_precision, as its terms are 0 elsewhere
+                precision[i] = np.mean(np.arange(1, len(hits) + 1) / (hits + 1))
+            if levels:  # metrics.counts_by_distance
+                upto = np.searchsorted(distances[i], np.arange(levels, dtype=np.int32), "right")
+                for total, ends in zip(counts, (upto, np.searchsorted(hits, upto)), strict=True):
+                    total[i] = np.diff(ends, prepend=0)
+
+    on_host_threads(rank, queries)
+    return Lists(relevant, np.sum(relevance, axis=1), precision, tuple(counts) if levels else None)
 
 
-_pack = jax.jit(codes.pack)
-
-
-@partial(jax.jit, static_argnames="bits")
-def _hamming_distances(
-    query: UInt32[Array, "q w"], gallery: UInt32[Array, "n w"], bits: int
-) -> UInt[Array, "q n"]:
-    differing = lax.population_count(query[:, None] ^ gallery[None])
-    return jnp.sum(differing, axis=2, dtype=jnp.uint8 if bits < 256 else jnp.uint16)
+def _scores(lists: Lists, ks: tuple[int, ...]) -> dict[str, Shaped[Array | np.ndarray, " q"]]:
+    first = np.ascontiguousarray(lists.relevant[:, : max(ks)])
+    return {
+        "map@all/all": lists.average_precision,
+        "without_relevant": lists.num_relevant == 0,
+        **_scores_at(first, lists.num_relevant.astype(np.int32), ks),
+    }
 
 
 @partial(jax.jit, static_argnames="ks")
 def _scores_at(
     relevant: Bool[Array, "q k"], num_relevant: Int[Array, " q"], ks: tuple[int, ...]
-) -> dict[str, Float[Array, " q"]]:
+) -> dict[str, Float32[Array, " q"]]:
     scores = {}
     for k in ks:
         first = relevant[:, :k]
         for name in ("retrieved", "min"):
             divisor = metrics.ap_divisor(first, num_relevant, name)
             scores[f"map@{k}/{name}"] = metrics.average_precision(first, divisor)
-        scores[f"precision@{k}"] = metrics.precision_at(first, (first.shape[1],))[:, 0]
+        scores[f"precision@{k}"] = metrics.precision_at(first, (k,))[:, 0]
     return scores
 
 
+def _scores_with_ties(lists: Lists, ks: tuple[int, ...], bits: int):
+    return _scores_of_counts(*lists.counts, ks, bits)
+
+
 @partial(jax.jit, static_argnames=("ks", "bits"))
-def _scores_with_ties(
-    distances: UInt[Array, "q n"],
-    relevant: Bool[Array, "q n"],
-    num_relevant: Int[Array, " q"],
-    ks: tuple[int, ...],
-    bits: int,
-) -> dict[str, Float[Array, " q"]]:
-    counts = metrics.counts_by_distance(distances, relevant, bits + 1)
+def _scores_of_counts(
+    total: Int[Array, "q l"], relevant: Int[Array, "q l"], ks: tuple[int, ...], bits: int
+) -> dict[str, Shaped[Array, " q"]]:
+    counts = total, relevant
     tied = {"map@all/all": metrics.tie_aware_average_precision(*counts, "all")}
     for k in ks:
-        cut = min(k, relevant.shape[1])
-        tied[f"map@{k}/retrieved"] = metrics.tie_aware_average_precision(*counts, "retrieved", cut)
+        tied[f"map@{k}/retrieved"] = metrics.tie_aware_average_precision(*counts, "retrieved", k)
     scores = {
         f"{name}/{bound}": values
         for name, tie_aware in tied.items()
         for bound, values in tie_aware._asdict().items()
     }
-    scores["map@all/all"] = metrics.average_precision(relevant, num_relevant)
     precision, empty = metrics.precision_within_radius(*counts, min(RADIUS, bits))
     scores[f"precision@radius{RADIUS}"] = precision
     scores[f"empty@radius{RADIUS}"] = empty

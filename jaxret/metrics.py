@@ -5,25 +5,129 @@ labels and lists of ids all become that, so no metric knows what relevance is. R
 distance, where many results tie, also enter as counts per distance: how many results lie at each
 distance, and how many of them are relevant. These counts hold all that does not depend on the
 order of ties.
+
+Every function takes arrays of NumPy or JAX, and lists. It checks types, ranges and lengths, under
+jit types and shapes only, and never calculates in a narrow type that it was given.
 """
 
+import operator
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+NO_LABEL = -1
+Values = Shaped[Array | np.ndarray, "..."] | Sequence | int | np.generic  # as a caller has them
 
 
-def same_label(query: Int[Array, " q"], neighbors: Int[Array, "q k"]) -> Bool[Array, "q k"]:
-    """Relevance with single labels: the labels are equal."""
-    return query[:, None] == neighbors
+def same_label(query: Values, neighbors: Values) -> Bool[Array, "q k"]:
+    """Relevance with single labels, i32[q] and i32[q k]: equal, and not -1, which is no label."""
+    query, neighbors = _whole("query", query, 1), _whole("neighbors", neighbors, 2)
+    _same_length(query=query, neighbors=neighbors)
+    return (query[:, None] == neighbors) & (query[:, None] != NO_LABEL)
 
 
-def share_a_label(query: Bool[Array, "q c"], neighbors: Bool[Array, "q k c"]) -> Bool[Array, "q k"]:
-    """Relevance with several labels, given as one boolean per class: at least one in common."""
+def share_a_label(query: Values, neighbors: Values) -> Bool[Array, "q k"]:
+    """Relevance with several labels, as one boolean per class, bool[q c] and bool[q k c]: at least
+    one in common.
+    """
+    query, neighbors = _flags("query", query, 2), _flags("neighbors", neighbors, 3)
+    _same_length(query=query, neighbors=neighbors)
+    if query.shape[1] != neighbors.shape[2]:
+        raise ValueError(
+            f"query and neighbors must have as many classes, got {query.shape[1]} and "
+            f"{neighbors.shape[2]}"
+        )
     return jnp.any(query[:, None] & neighbors, axis=2)
+
+
+def _array(name: str, values: Any, ndim: int):
+    """An array of this rank, from an array or a list."""
+    if not hasattr(values, "dtype"):
+        try:
+            values = np.asarray(values)
+        except ValueError:
+            raise ValueError(f"{name} must be an array, got rows of several lengths") from None
+    if values.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, got shape {list(values.shape)}")
+    return values
+
+
+def _concrete(*arrays) -> bool:
+    """Are values there to be checked, which they are not under jit?"""
+    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+
+
+def _flags(name: str, values: Any, ndim: int) -> Bool[Array, "..."]:
+    """Booleans, which may be given as numbers 0 and 1."""
+    values = _array(name, values, ndim)
+    if values.dtype != bool:
+        if _concrete(values) and not np.isin(np.asarray(values), (0, 1)).all():
+            raise ValueError(f"{name} must be bool, or 0 and 1, got {values.dtype} with others")
+        values = values != 0
+    return jnp.asarray(values)
+
+
+def _whole(name: str, values: Any, ndim: int, least: int | None = None) -> Int[Array, "..."]:
+    """Whole numbers, as int32."""
+    values = _array(name, values, ndim)
+    if values.size == 0:
+        return jnp.zeros(values.shape, jnp.int32)
+    if not jnp.issubdtype(values.dtype, jnp.integer):
+        raise ValueError(f"{name} must be whole numbers, got {values.dtype}")
+    if _concrete(values):
+        limits = np.iinfo(np.int32)
+        lowest, highest = int(values.min()), int(values.max())
+        least = limits.min if least is None else least
+        if lowest < least:
+            raise ValueError(f"{name} must be at least {least}, got {lowest}")
+        if highest > limits.max:
+            raise ValueError(f"{name} must fit int32, got {highest}")
+    return jnp.asarray(values, jnp.int32)
+
+
+def _same_length(**arrays) -> None:
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        found = " and ".join(map(str, lengths.values()))
+        raise ValueError(f"{' and '.join(lengths)} must be as long, got {found}")
+
+
+def _lists(relevant: Any, num_relevant: Any):
+    """Ranked lists, and how many are relevant for each; one number may stand for all queries."""
+    relevant = _flags("relevant", relevant, 2)
+    if np.ndim(num_relevant) == 0:
+        num_relevant = jnp.full(len(relevant), num_relevant)
+    num_relevant = _whole("num_relevant", num_relevant, 1, 0)
+    _same_length(relevant=relevant, num_relevant=num_relevant)
+    return relevant, num_relevant
+
+
+def _counts(total: Any, relevant: Any):
+    """Results, and relevant results, at each distance: never more of these than of those."""
+    total, relevant = _whole("total", total, 2, 0), _whole("relevant", relevant, 2, 0)
+    if total.shape != relevant.shape:
+        raise ValueError(
+            f"total and relevant must have one shape, got {list(total.shape)} and "
+            f"{list(relevant.shape)}"
+        )
+    if _concrete(total, relevant) and (relevant > total).any():
+        row, level = np.argwhere(np.asarray(relevant > total))[0]
+        raise ValueError(
+            f"relevant results must not exceed all results, query {row} has "
+            f"{relevant[row, level]} of {total[row, level]} at distance {level}"
+        )
+    return total, relevant
+
+
+def _number(name: str, value: SupportsIndex) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
 
 
 # What average precision is divided by, from the relevant results found in the first k, all the
@@ -42,26 +146,25 @@ def _divisor(name: str) -> Callable:
     return AP_DIVISORS[name]
 
 
-def average_precision(
-    relevant: Bool[Array, "q k"], num_relevant: Int[Array, " q"]
-) -> Float[Array, " q"]:
-    """Average precision of each ranked list.
+def average_precision(relevant: Values, num_relevant: Values) -> Float[Array, " q"]:
+    """Average precision of each ranked list, relevant bool[q k], num_relevant i32[q].
 
     AP = 1/R * sum over ranks i of P(i) * relevant(i), where P(i) is the precision of the first i
     results and R = num_relevant.
 
     Papers disagree on R: `ap_divisor` gives each of them by its name. A query with R = 0 scores 0.
     """
+    relevant, num_relevant = _lists(relevant, num_relevant)
     hits = jnp.cumsum(relevant, axis=1)
+    if _concrete(hits, num_relevant) and (hits[:, -1:] > num_relevant[:, None]).any():
+        raise ValueError("num_relevant must be at least the relevant results of each list")
     precision = hits / jnp.arange(1, relevant.shape[1] + 1)[None]
     total = jnp.sum(precision * relevant, axis=1)
     return jnp.where(num_relevant > 0, total / jnp.maximum(num_relevant, 1), 0.0)
 
 
-def ap_divisor(
-    relevant: Bool[Array, "q k"], num_relevant: Int[Array, " q"], name: str
-) -> Int[Array, " q"]:
-    """The R of average precision over the first k results.
+def ap_divisor(relevant: Values, num_relevant: Values, name: str) -> Int[Array, " q"]:
+    """Return the R of average precision over the first k results.
 
     `retrieved`: the relevant results among the first k (Torres 2018, eq. 4.2; Jimenez 2017,
     eq. 5.3 with m_q read so). It never punishes what was not found, so it falls when a late result
@@ -69,40 +172,45 @@ def ap_divisor(
     `min`: min(num_relevant, k), the most that could be found.
     `all`: num_relevant, the relevant images in the gallery: AP over the whole list.
     """
+    relevant, num_relevant = _lists(relevant, num_relevant)
     found = jnp.sum(relevant, axis=1)
     return _divisor(name)(found, num_relevant, relevant.shape[1])
 
 
 def mean_average_precision(
-    relevant: Bool[Array, "q k"], num_relevant: Int[Array, " q"], divisor: str = "retrieved"
+    relevant: Values, num_relevant: Values, divisor: str = "retrieved"
 ) -> Float[Array, ""]:
-    """The mean over queries of average precision (Torres 2018, eq. 4.1).
+    """Return the mean over queries of average precision (Torres 2018, eq. 4.1).
 
     With `retrieved` and k = 1 it is the accuracy of the nearest neighbour.
     """
     return jnp.mean(average_precision(relevant, ap_divisor(relevant, num_relevant, divisor)))
 
 
-def precision_at(relevant: Bool[Array, "q k"], ks: Sequence[int]) -> Float[Array, "q m"]:
-    """The share of relevant results in the first K, for each K asked (Jimenez 2017, eq. 5.1)."""
-    _check_ks(ks, relevant.shape[1])
+def precision_at(relevant: Values, ks: Values) -> Float[Array, "q m"]:
+    """Return the share of relevant results in the first K, for each K (Jimenez 2017, eq. 5.1)."""
+    relevant = _flags("relevant", relevant, 2)
+    ks = _checked_ks(ks, relevant.shape[1])
     return _hits_at(relevant, ks) / jnp.array(ks)[None]
 
 
-def recall_at(
-    relevant: Bool[Array, "q k"], num_relevant: Int[Array, " q"], ks: Sequence[int]
-) -> Float[Array, "q m"]:
-    """The share of the gallery's relevant images found in the first K, for each K asked.
+def recall_at(relevant: Values, num_relevant: Values, ks: Values) -> Float[Array, "q m"]:
+    """Return the share of the gallery's relevant images found in the first K, for each K.
 
     0 where the gallery holds none.
     """
-    _check_ks(ks, relevant.shape[1])
+    relevant, num_relevant = _lists(relevant, num_relevant)
+    ks = _checked_ks(ks, relevant.shape[1])
     return _hits_at(relevant, ks) / jnp.maximum(num_relevant, 1)[:, None]
 
 
-def _check_ks(ks, k):
+def _checked_ks(ks, k) -> tuple[int, ...]:
+    if np.ndim(ks) > 1:
+        raise ValueError(f"K must be numbers, got shape {list(np.shape(ks))}")
+    ks = tuple(_number("each K", i) for i in np.atleast_1d(np.asarray(ks, object)))
     if not all(1 <= i <= k for i in ks):
-        raise ValueError(f"each K must lie between 1 and the {k} results given, got {tuple(ks)}")
+        raise ValueError(f"each K must lie between 1 and the {k} results given, got {ks}")
+    return ks
 
 
 def _hits_at(relevant, ks):
@@ -110,14 +218,22 @@ def _hits_at(relevant, ks):
 
 
 def counts_by_distance(
-    distances: Integer[Array, "q n"], relevant: Bool[Array, "q n"], levels: int
+    distances: Values, relevant: Values, levels: SupportsIndex
 ) -> tuple[Int[Array, "q l"], Int[Array, "q l"]]:
-    """How many results, and how many relevant results, lie at each distance 0 to levels - 1.
+    """Count the results, and the relevant results, at each distance from 0 to levels - 1.
 
     Each row holds the whole gallery, by ascending distance; a list that stops inside a tie would
     give counts that depend on the order of ties.
     """
-    levels = jnp.arange(levels, dtype=distances.dtype)
+    distances, relevant = _whole("distances", distances, 2, 0), _flags("relevant", relevant, 2)
+    if distances.shape != relevant.shape:
+        raise ValueError(
+            f"distances and relevant must have one shape, got {list(distances.shape)} and "
+            f"{list(relevant.shape)}"
+        )
+    if _concrete(distances) and (distances[:, 1:] < distances[:, :-1]).any():
+        raise ValueError("distances must ascend in each row")
+    levels = jnp.arange(_number("levels", levels), dtype=distances.dtype)
     upto = jax.vmap(lambda row: jnp.searchsorted(row, levels, side="right"))(distances)
     hits = jnp.pad(jnp.cumsum(relevant, axis=1), ((0, 0), (1, 0)))
     return _differences(upto), _differences(jnp.take_along_axis(hits, upto, axis=1))
@@ -136,10 +252,10 @@ class TieAware(NamedTuple):
 
 
 def tie_aware_average_precision(
-    total: Int[Array, "q l"],
-    relevant: Int[Array, "q l"],
+    total: Values,
+    relevant: Values,
     divisor: str = "all",
-    k: int | None = None,
+    k: SupportsIndex | None = None,
 ) -> TieAware:
     """Average precision when results at the same distance come in no particular order.
 
@@ -153,7 +269,21 @@ def tie_aware_average_precision(
     up to itself; the sum of these over T + i is a difference of two harmonic numbers. A tie cut by
     k leaves x to chance (hypergeometric), and x enters the divisor `retrieved`, so the expectation
     runs over x: O(l) for each query over the whole list, O(l + k) at a cut.
+
+    Args:
+        total: how many results lie at each distance, i32[q l].
+        relevant: how many of them are relevant, i32[q l].
+        divisor: one of AP_DIVISORS.
+        k: the length of the ranked list, None for the whole.
+
+    Returns:
+        TieAware: the expected, the lowest and the highest value of each query, f32[q].
+
+    Raises:
+        ValueError: if counts are not whole numbers of one shape, or k is below 1.
     """
+    total, relevant = _counts(total, relevant)
+    k = None if k is None else _number("k", k)
     size = int(np.iinfo(np.int32).max) if k is None else k
     if size < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -231,13 +361,14 @@ def _hypergeometric(x, m, t, r, possible):
 
 
 def precision_recall_curve(
-    total: Int[Array, "q l"], relevant: Int[Array, "q l"]
+    total: Values, relevant: Values
 ) -> tuple[Float[Array, "q l"], Float[Array, "q l"]]:
     """Precision and recall of the ball of each radius, from the counts per distance.
 
     The ball of radius r holds every result up to distance r, so ties do not matter. The precision
     of an empty ball and the recall of a query with nothing relevant are 0.
     """
+    total, relevant = _counts(total, relevant)
     results, found = jnp.cumsum(total, axis=1), jnp.cumsum(relevant, axis=1)
     precision = found / jnp.maximum(results, 1)
     recall = found / jnp.maximum(found[:, -1:], 1)
@@ -245,13 +376,15 @@ def precision_recall_curve(
 
 
 def precision_within_radius(
-    total: Int[Array, "q l"], relevant: Int[Array, "q l"], radius: int
+    total: Values, relevant: Values, radius: SupportsIndex
 ) -> tuple[Float[Array, " q"], Bool[Array, " q"]]:
     """Precision of the results within a Hamming radius, and which queries find none at all.
 
     An empty ball has precision 0, the stricter of the two rules in use, so the mean over queries
     must be read beside the share of empty balls.
     """
+    total, relevant = _counts(total, relevant)
+    radius = _number("radius", radius)
     if not 0 <= radius < total.shape[1]:
         raise ValueError(f"radius must lie between 0 and {total.shape[1] - 1} bits, got {radius}")
     results = jnp.sum(total[:, : radius + 1], axis=1)
@@ -259,20 +392,20 @@ def precision_within_radius(
     return found / jnp.maximum(results, 1), results == 0
 
 
-def majority_label(neighbors: Int[Array, "q k"]) -> Int[Array, " q"]:
-    """The label that most neighbours carry; of labels with equal votes, the nearest one's."""
+def majority_label(neighbors: Values) -> Int[Array, " q"]:
+    """Return the label that most neighbors carry; of labels with equal votes, the nearest one's."""
+    neighbors = _whole("neighbors", neighbors, 2)
     votes = jnp.sum(neighbors[:, :, None] == neighbors[:, None, :], axis=2)
     first = jnp.argmax(votes, axis=1)
     return jnp.take_along_axis(neighbors, first[:, None], axis=1)[:, 0]
 
 
-def label_scores(
-    labels: Shaped[np.ndarray, " n"], predicted: Shaped[np.ndarray, " n"]
-) -> dict[str, float]:
-    """Accuracy, and precision, recall and F1 as plain means over classes (macro averages).
+def label_scores(labels: Values, predicted: Values) -> dict[str, float]:
+    """Return accuracy, and precision, recall and F1 as plain means over classes (macro averages).
 
     A class that is never predicted has precision 0.
     """
+    labels, predicted = _pair("labels", labels, "predicted", predicted)
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
     scores = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
@@ -282,18 +415,34 @@ def label_scores(
     )
 
 
+def _pair(name: str, one: Any, other_name: str, other: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Two lists of labels, one for each image."""
+    one, other = np.asarray(_array(name, one, 1)), np.asarray(_array(other_name, other, 1))
+    _same_length(**{name: one, other_name: other})
+    return one, other
+
+
 def confusion_counts(
-    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], num_classes: int
+    labels: Values, predicted: Values, num_classes: SupportsIndex
 ) -> Int[np.ndarray, "c c"]:
-    """How many images of each class (row) were taken for each class (column)."""
+    """Count how many images of each class (row) were taken for each class (column)."""
+    num_classes = _number("num_classes", num_classes)
+    pair = _pair("labels", labels, "predicted", predicted)
+    for name, values in zip(("labels", "predicted"), pair, strict=True):
+        if values.size and values.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be whole numbers, got {values.dtype}")
+        if values.size and not 0 <= values.min() <= values.max() < num_classes:
+            raise ValueError(
+                f"{name} must lie between 0 and {num_classes - 1}, got {values.min()} to "
+                f"{values.max()}"
+            )
+    labels, predicted = (values.astype(np.int64) for values in pair)
     pairs = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes)
 
 
-def clustering_scores(
-    labels: Shaped[np.ndarray, " n"], clusters: Shaped[np.ndarray, " n"]
-) -> dict[str, float]:
-    """How well clusters agree with labels: Rand index, mutual information, and both adjusted.
+def clustering_scores(labels: Values, clusters: Values) -> dict[str, float]:
+    """Return how well clusters agree with labels: Rand index, mutual information, both adjusted.
 
     The Rand index of random clusters is close to 1 when there are many, because most pairs are
     apart in both; ARI and AMI subtract what chance gives (Hubert 1985; Vinh 2010).
@@ -301,6 +450,7 @@ def clustering_scores(
     """
     from sklearn import metrics
 
+    labels, clusters = _pair("labels", labels, "clusters", clusters)
     return {
         "ri": float(metrics.rand_score(labels, clusters)),
         "ari": float(metrics.adjusted_rand_score(labels, clusters)),

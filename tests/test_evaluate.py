@@ -47,6 +47,12 @@ def project(params, images):
     return (images.reshape(len(images), -1).astype(jnp.float32) - 128) @ params
 
 
+@jax.jit
+def project_within_1(params, images):
+    """Small latents: logarithms of variances may not be large."""
+    return project(params, images) / 10_000
+
+
 def squared_euclidean(query, gallery):
     difference = query.astype(np.float64)[:, None] - gallery.astype(np.float64)[None]
     return np.sum(difference**2, axis=2)
@@ -77,13 +83,11 @@ def slow_scores(split, latents, distance, ks):
             ]
         )
 
-    scores = {}
-    for k in ks:
+    scores = {"map@all/all": mean_ap(None, "all")}
+    for k in (k for k in ks if k <= len(relevant[0])):
         scores[f"map@{k}/retrieved"] = mean_ap(k, "retrieved")
         scores[f"map@{k}/min"] = mean_ap(k, "min")
         scores[f"precision@{k}"] = np.mean([np.mean(row[:k]) for row in relevant])
-    if distance == "hamming":
-        scores["map@all/all"] = mean_ap(None, "all")
     return scores
 
 
@@ -98,7 +102,7 @@ def slow_scores(split, latents, distance, ks):
     ],
 )
 def test_every_score_equals_its_twin(distance, bits, q, n):
-    split, params, ks = random_split(n, q), projection(bits), (1, 2, 1000)
+    split, params, ks = random_split(n, q), projection(bits), (1, 2, 10, 1000)
     got = evaluate.evaluate(project, params, split, overlap=0, distance=distance, ks=ks)
     expected = slow_scores(split, lambda images: project(params, images), distance, ks)
     assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-5)
@@ -118,20 +122,20 @@ def test_scores_do_not_depend_on_the_size_of_batches_and_tiles(distance, batch_s
 def test_a_tile_holds_no_more_pairs_than_allowed(monkeypatch):
     tiles = []
 
-    def record(gallery, labels, ks):
-        def score(query, query_labels, num_relevant):
-            tiles.append(len(query))
-            return {"rows": query[:, 0]}
+    def record(gallery):
+        def topk(query, k):
+            tiles.append(query.shape)
+            return search.euclidean_topk(query, gallery, k)
 
-        return score, len(gallery)
+        return topk
 
     monkeypatch.setitem(evaluate.DISTANCES, "record", record)
     latents, labels = np.ones((50, 2), np.float32), np.zeros(50, np.int32)
     scores = evaluate.retrieval_scores(
         latents[:7], latents, labels[:7], labels, distance="record", pairs=160
     )
-    assert tiles == [3, 3, 3]
-    assert scores == {"rows": 1}
+    assert tiles == [(3, 2)] * 3
+    assert scores["map@all/all"] == 1
 
 
 def test_the_encoder_sees_batches_of_one_size():
@@ -146,10 +150,17 @@ def test_the_encoder_sees_batches_of_one_size():
     np.testing.assert_array_equal(got, project(projection(4), random_images(0, 23).images))
 
 
-def test_a_k_larger_than_the_gallery_counts_as_its_size_and_keeps_its_name():
-    got = evaluate.evaluate(project, projection(), random_split(), overlap=0, ks=(ROWS, 5000))
-    for name in ("map@{}/retrieved", "map@{}/min", "precision@{}"):
-        assert got[name.format(ROWS)] == got[name.format(1000)] == got[name.format(5000)]
+@pytest.mark.parametrize("distance", evaluate.DISTANCES)
+def test_a_k_larger_than_the_gallery_is_absent_and_the_whole_ranking_stands_there(distance):
+    got = evaluate.evaluate(
+        project_within_1, projection(), random_split(), distance=distance, ks=(ROWS, ROWS + 1)
+    )
+    ks = {int(name.split("@")[1]) for name in got if name.startswith("precision@") and
+          name.split("@")[1].isdigit()}  # fmt: skip
+    assert ks == {1, 10, ROWS}
+    assert {"map@all/all", f"map@{ROWS}/min"} <= got.keys()
+    assert got["map@all/all"] == pytest.approx(got[f"map@{ROWS}/retrieved"], rel=1e-6)
+    assert not any("1000" in name or str(ROWS + 1) in name for name in got)
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "hamming"])
@@ -157,10 +168,10 @@ def test_codes_that_are_the_labels_retrieve_perfectly(distance):
     labels = np.arange(ROWS, dtype=np.int32) % 5
     latents = (np.eye(BITS, dtype=np.float32) * 2 - 1)[labels]
     got = evaluate.retrieval_scores(
-        latents[:QUERIES], latents, labels[:QUERIES], labels, distance=distance
+        latents[:QUERIES], latents, labels[:QUERIES], labels, distance=distance, ks=(ROWS,)
     )
     assert {value for name, value in got.items() if name.startswith("map")} == {1.0}
-    assert got["precision@1000"] == pytest.approx(1 / 5)
+    assert got[f"precision@{ROWS}"] == pytest.approx(1 / 5)
 
 
 def test_hamming_scores_depend_on_signs_alone():
@@ -174,7 +185,7 @@ def test_hamming_scores_depend_on_signs_alone():
     assert plain == scaled
 
 
-@pytest.mark.parametrize(("k", "name"), [(2, "map@2/retrieved"), (ROWS, "map@1000/retrieved")])
+@pytest.mark.parametrize(("k", "name"), [(2, "map@2/retrieved"), (ROWS, "map@all/all")])
 def test_the_whole_ranking_is_the_one_that_search_returns(k, name):
     split, params = random_split(), projection()
     query, gallery = (codes.pack(project(params, s.images)) for s in (split.query, split.gallery))
@@ -208,7 +219,7 @@ def test_shuffling_the_gallery_moves_map_but_neither_its_expected_value_nor_its_
         )
         for seed in range(3)
     ]
-    for name in ("map@all/all", "map@2/retrieved", "map@1000/retrieved"):
+    for name in ("map@all/all", "map@2/retrieved"):
         for got in runs:
             assert got[f"{name}/lowest"] - 1e-6 <= got[name] <= got[f"{name}/highest"] + 1e-6
         for bound in ("expected", "lowest", "highest"):
@@ -235,6 +246,7 @@ def test_a_label_that_the_gallery_lacks_scores_0():
     got = evaluate.retrieval_scores(
         LATENTS[:QUERIES], LATENTS, LABELS[:QUERIES] + 1, LABELS, distance="hamming"
     )
+    assert got.pop("queries_without_relevant") == QUERIES
     assert {value for name, value in got.items() if name != "empty@radius2"} == {0}
 
 
@@ -261,12 +273,65 @@ def test_a_query_with_nothing_within_two_bits_counts_as_0_and_is_reported():
 def test_a_query_in_the_gallery_is_refused_unless_the_protocol_knows_of_it():
     split = random_split()
     leaky = split._replace(query=Images(split.gallery.images[:2], split.gallery.labels[:2]))
-    with pytest.raises(
-        ValueError, match="random: at most 0 query images may be in the gallery, fo"
-    ):
-        evaluate.evaluate(project, projection(4), leaky, overlap=2)
+    for overlap in (2, None):  # counted by the caller, or by evaluate
+        with pytest.raises(
+            ValueError, match="at most 0 query images may be in the gallery, found 2"
+        ):
+            evaluate.evaluate(project, projection(4), leaky, overlap=overlap)
     known = leaky._replace(known_overlap=2)
-    assert evaluate.evaluate(project, projection(4), known, overlap=2)["map@1/retrieved"] == 1
+    for split, options in ((known, {}), (known, {"overlap": 2}), (leaky, {"allow_overlap": True})):
+        scores = evaluate.evaluate(project, projection(4), split, **options)
+        assert scores["map@1/retrieved"] == 1
+
+
+def test_images_in_both_are_counted_by_content_and_by_query():
+    images = random_images(0, 5).images
+    assert evaluate.images_in_both(images, images[[0, 0, 3]]) == 3
+    assert evaluate.images_in_both(images, 255 - images) == 0
+    assert evaluate.images_in_both(images, images[:, :2]) == 0
+
+
+# Labels.
+
+
+def test_a_query_and_an_image_without_a_label_are_relevant_to_nothing():
+    labels = np.where(np.arange(ROWS) % 2, -1, 0)
+    query_labels = np.array([0, -1, 0, 0, 5, 0, 0])
+    got = evaluate.retrieval_scores(
+        LATENTS[:QUERIES], LATENTS, query_labels, labels, ks=(ROWS,), distance="hamming"
+    )
+    assert got["queries_without_relevant"] == 2  # the one without a label, and label 5
+    assert got[f"precision@{ROWS}"] == pytest.approx(5 / 7 / 2)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "hamming"])
+def test_images_with_several_labels_are_relevant_where_they_share_one(distance):
+    rng = np.random.default_rng(0)
+    query, gallery = (rng.normal(size=(n, 8)).astype(np.float32) for n in (QUERIES, ROWS))
+    tags, others = rng.random((QUERIES, 4)) < 0.3, rng.random((ROWS, 4)) < 0.3
+    tags[0] = False
+    got = evaluate.retrieval_scores(query, gallery, tags, others, distance=distance, ks=(5,))
+    orders = np.argsort(TWINS[distance](query, gallery), axis=1, kind="stable")
+    relevant = [[bool((tags[i] & others[j]).any()) for j in row] for i, row in enumerate(orders)]
+    assert got["precision@5"] == pytest.approx(np.mean([np.mean(row[:5]) for row in relevant]))
+    expected = [reference.average_precision(row, sum(row)) for row in relevant]
+    assert got["map@all/all"] == pytest.approx(np.mean(expected), rel=1e-6)
+    assert got["queries_without_relevant"] == sum(not any(row) for row in relevant) >= 1
+    same = evaluate.retrieval_scores(
+        query, gallery, tags.astype(int), others.astype(int), distance=distance, ks=(5,)
+    )
+    assert same == got
+
+
+def test_one_class_per_image_scores_as_a_matrix_as_it_does_as_a_number():
+    split, classes = random_split(), np.eye(3, dtype=bool)
+    several = [part._replace(labels=classes[part.labels]) for part in (split.gallery, split.query)]
+    other = split._replace(gallery=several[0], query=several[1])
+    one, same = (
+        evaluate.evaluate(project, projection(), s, overlap=0, distance="hamming")
+        for s in (split, other)
+    )
+    assert one == same
 
 
 def test_the_description_names_the_protocol_its_sizes_and_its_overlap():
@@ -295,10 +360,17 @@ def untyped():
             {"distance": "manhattan"},
             "distance must be one of euclidean, .*, got 'manhattan'",
         ),
-        ({"ks": (0, 2)}, r"each K must be at least 1, got \(0, 2\)"),
+        ({"ks": (0, 2)}, "each K must be at least 1, got 0"),
         ({"query": LATENTS[:0]}, "query must hold at least 1 image, got 0"),
         ({"gallery": LATENTS[:0]}, "gallery must hold at least 1 image, got 0"),
         ({"gallery_labels": LABELS[:3]}, "one label per image, got 3 labels for 50 images"),
+        ({"gallery_labels": LABELS - 1}, "scores need labels, and no image of the gallery has one"),
+        ({"query_labels": LABELS - 1}, "scores need labels, and no image of the query has one"),
+        ({"query_labels": np.zeros((ROWS, 3), bool)}, "no image of the query has one"),
+        ({"query_labels": LABELS * 0.5}, r"must be whole numbers \[n\] or bool \[n c\]"),
+        ({"query_labels": np.ones((ROWS, 3), bool)}, "must have labels of one kind, got shapes"),
+        ({"ks": (1.5,)}, "each K must be a whole number, got 1.5"),
+        ({"query": (LATENTS > 0).astype("u1"), "distance": "hamming"}, "or bool, got uint8"),
         ({"query": LATENTS * np.nan}, "latents must be finite, row 0 of the query is not"),
         ({"gallery": LATENTS[:, :1]}, "query and gallery must be as long, got 6 and 1"),
     ],
@@ -318,7 +390,7 @@ def test_bad_input_is_refused_with_the_rule_and_the_value(change, message):
     ("encode", "images", "batch_size", "message"),
     [
         (project, 0, 10, "at least 1 image to encode, got 0"),
-        (project, 5, 0, "a batch must hold at least 1 row, got 0"),
+        (project, 5, 0, "batch_size must be at least 1, got 0"),
         (lambda params, images: images, 5, 10, r"one row per image, got shape \(5, 4, 4, 1\)"),
         (lambda params, images: params, 5, 10, "one row per image, got shape"),
     ],

@@ -344,3 +344,59 @@ def test_random_clusters_score_high_by_rand_index_and_nothing_when_adjusted():
     assert scores["ri"] > 0.95
     assert abs(scores["ari"]) < 0.01
     assert abs(scores["ami"]) < 0.02
+
+
+# What is given in another form.
+
+
+def test_narrow_types_are_widened_before_anything_is_added():
+    relevant = np.ones((1, 300), np.uint8)
+    np.testing.assert_allclose(metrics.average_precision(relevant, np.array([300])), [1])
+    np.testing.assert_allclose(metrics.precision_at(np.ones((1, 200), np.int8), (200,)), [[1]])
+    labels = np.repeat(np.arange(20, dtype=np.uint8), 1)
+    assert np.trace(metrics.confusion_counts(labels, labels, 20)) == 20
+    total = np.array([[200, 200]], np.uint8)
+    wide, narrow = (metrics.tie_aware_average_precision(t, t) for t in (total.astype(int), total))
+    np.testing.assert_array_equal(wide, narrow)
+
+
+def test_lists_and_numpy_scalars_mean_what_arrays_do():
+    np.testing.assert_allclose(metrics.average_precision([[1, 0, 1]], [8]), [(1 + 2 / 3) / 8])
+    np.testing.assert_allclose(metrics.average_precision([[True, False]], np.int64(1)), [1])
+    np.testing.assert_allclose(metrics.precision_at([[1, 0]], [np.int8(2)]), [[0.5]])
+    np.testing.assert_allclose(metrics.precision_at([[1, 0]], 2), [[0.5]])
+    counts = metrics.confusion_counts([0, 1, 1], [0, 1, 0], np.int8(2))
+    assert counts.tolist() == [[1, 0], [1, 1]]
+
+
+def test_the_label_of_no_label_equals_nothing():
+    assert metrics.same_label([-1, 3], [[-1, 3], [-1, 3]]).tolist() == [[False] * 2, [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.confusion_counts([0, 3], [0, 1], 3), "labels must lie between 0 and 2"),
+        (lambda: metrics.confusion_counts([0, 1], [0, -1], 3), "predicted must lie between 0 and"),
+        (lambda: metrics.confusion_counts([0, 1], [0], 2), "must be as long, got 2 and 1"),
+        (lambda: metrics.confusion_counts([0.0, 1.0], [0, 1], 2), "labels must be whole numbers"),
+        (lambda: metrics.average_precision([[1, 0]], [1, 1]), "must be as long, got 1 and 2"),
+        (lambda: metrics.average_precision([[1, 1]], [1]), "at least the relevant results"),
+        (lambda: metrics.average_precision([[2, 1]], [3]), "must be bool, or 0 and 1"),
+        (lambda: metrics.average_precision([1, 0], [1]), r"must have 2 axes, got shape \[2\]"),
+        (lambda: metrics.average_precision([[1], [1, 0]], [1, 1]), "rows of several lengths"),
+        (lambda: metrics.average_precision([[1, 0]], [-1]), "num_relevant must be at least 0"),
+        (lambda: metrics.precision_at([[1, 0]], [1.5]), "each K must be a whole number, got 1.5"),
+        (lambda: metrics.precision_recall_curve([[1]], [[2]]), "query 0 has 2 of 1 at distance 0"),
+        (lambda: metrics.precision_recall_curve([[1, 2]], [[1]]), "must have one shape"),
+        (lambda: metrics.counts_by_distance([[2, 1]], [[1, 0]], 3), "distances must ascend"),
+        (lambda: metrics.same_label([1, 2], [[1]]), "must be as long, got 2 and 1"),
+        (lambda: metrics.share_a_label([[1]], [[[1, 0]]]), "as many classes, got 1 and 2"),
+        (lambda: metrics.label_scores([1, 2], [1]), "must be as long, got 2 and 1"),
+        (lambda: metrics.clustering_scores([1, 2], [1]), "must be as long, got 2 and 1"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_with_one_sentence(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
