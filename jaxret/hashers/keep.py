@@ -93,12 +93,12 @@ def load_encoder(folder: str | os.PathLike, *, batch_size: int = 64) -> Encoder:
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     header, params = encoder.read(folder)
-    hasher = _make_hasher(folder, header["hasher"])
     resize = encoder.RESIZE.get(header["preprocessing"].get("resize"))
     if resize is None or header["preprocessing"].get("scaling") != SCALING:
         raise EncoderError(f"{folder}: unknown preprocessing {header['preprocessing']}")
     size, bits = tuple(header["image_size"]), header["bits_or_dims"]
     try:
+        hasher = make_hasher(header["hasher"])
         fits = _bits_or_dims(hasher, params, size) == bits and hasher.distance == header["distance"]
     except EncoderError as error:
         raise EncoderError(f"{folder}: {error}") from error
@@ -121,21 +121,27 @@ def load_encoder(folder: str | os.PathLike, *, batch_size: int = 64) -> Encoder:
     )
 
 
-def _make_hasher(folder: str | os.PathLike, spec: Mapping[str, Any]) -> Hasher:
+def make_hasher(spec: Mapping[str, Any]) -> Hasher:
+    """Make the hasher of a spec, which may have been through JSON: its lists become tuples.
+
+    Raises EncoderError for a name that is not in HASHERS, or settings that its constructor refuses.
+    """
     from . import HASHERS
 
     name = spec["name"]
     if name not in HASHERS:
         raise EncoderError(
-            f"{folder}: needs the hasher {name!r}, which HASHERS does not have: import what adds "
-            "it, or update jaxret"
+            f"needs the hasher {name!r}, which HASHERS does not have: import what adds it, or "
+            "update jaxret"
         )
     try:
-        return HASHERS[name](**spec["settings"])
+        return HASHERS[name](**{key: _tuples(value) for key, value in spec["settings"].items()})
     except (TypeError, ValueError) as error:
-        raise EncoderError(
-            f"{folder}: this jaxret does not make {name!r} from its settings: {error}"
-        ) from error
+        raise EncoderError(f"needs settings of {name!r} that it refuses here: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _bits_or_dims(hasher: Hasher, params: Any, size: tuple[int, ...]) -> int:

@@ -51,12 +51,9 @@ def pca_hasher(dims: int) -> Hasher:
 
     hasher = _linear("pca", dims, learn, distance="euclidean", settings={"dims": dims})
 
-    def reconstruct(params, images):
-        return _decode(params, hasher.encode(params, images))
-
     def measure(params, key, images, labels):
         del key, labels
-        return pixel_errors(images, reconstruct(params, images))
+        return pixel_errors(images, _decode(params, hasher.encode(params, images)))
 
     compiled = {"decode": _decode, "measure": measure}
     return hasher._replace(**{name: jax.jit(function) for name, function in compiled.items()})
