@@ -10,7 +10,6 @@ those that the JSON file already holds are skipped.
 """
 
 import argparse
-import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -98,7 +97,7 @@ def on_device(encode: Callable, params: Any, images: np.ndarray) -> Callable[[],
 
 
 def pytorch(params: Any, channels_last: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the encoder in PyTorch with the same weights; a VAE's codes are followed by variances."""
+    """Return the encoder in PyTorch with the same weights; variances follow a VAE's codes."""
     import peers
     import torch
 
@@ -176,10 +175,7 @@ def parse() -> argparse.Namespace:
         "--on_device", action="store_true",
         help="Also time images and codes that stay on the accelerator.",
     )  # fmt: skip
-    cases.add_argument(
-        "--seconds", type=float, default=float("inf"), metavar="S",
-        help="Start no case after this many seconds (default: run all).",
-    )  # fmt: skip
+    timing.add_seconds(cases)
     options = parser.parse_args()
     if options.batches is None:
         options.batches = (1, 100) if options.quick else (1, 100, 10_000)
@@ -193,16 +189,20 @@ def main() -> None:
     print(timing.machine())
     timing.installed("torch")
     rows = timing.read(options.json)
-    done = {row["case"] for row in rows}
+    done, left = {row["case"] for row in rows}, []
     for case, make in CASES.items():
-        wanted = [b for b in options.batches if f"encode {case}, batch {b}" not in done]
-        if options.cases not in case or not wanted:
+        missing = [b for b in options.batches if f"encode {case}, batch {b}" not in done]
+        if options.cases not in case or not missing:
             continue
         encode, params = make()
         peers = peers_of(params)
-        for batch in itertools.takewhile(lambda _: time.monotonic() < deadline, wanted):
+        for batch in missing:
+            if time.monotonic() >= deadline:
+                left.append(f"{case}, batch {batch}")
+                continue
             rows += rows_of(case, batch, encode, params, peers, options)
             timing.write(options.json, rows)
+    timing.end(left)
 
 
 if __name__ == "__main__":

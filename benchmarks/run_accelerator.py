@@ -1,337 +1,368 @@
-"""Everything that wants an accelerator, in one command: train, evaluate, time, write every number.
+"""Everything that wants an accelerator, in one command of twelve minutes and one folder of results.
 
-    python benchmarks/run_accelerator.py --out=runs/accelerator --budget=1500
-    python benchmarks/run_accelerator.py --out=runs/accelerator --list
+    python benchmarks/run_accelerator.py --out=DIR --data_dir=DATA
+    python benchmarks/run_accelerator.py --out=DIR --list
+    python benchmarks/run_accelerator.py --out=DIR --quick      # any CPU, no data: a rehearsal
 
-The networks of Jimenez 2017 on CIFAR-10, as published and by our recipe, the most wanted first;
-between them times of training and of codes (tables 5.4 and 5.5), search on the device, figures, and
-the benchmarks of training and encoding. Each finished job leaves jobs/NAME.json in --out and is
-skipped from then on; a training that was stopped goes on from its checkpoint. So the command may be
-given again, in another short slot, with the jobs/ of the last. At its end results.json has all that
-is known: device, versions, each job's numbers, and the paper's tables, also in tables/.
-
-Estimates are for one H200 and adapt to what the finished jobs took. A job whose estimate does not
-fit what is left of --budget is not started, unless it is the first; what runs over is stopped.
+Four slots, the most wanted first; ACCELERATOR.md says what each gives:
+  a  correctness against the CPU, then exact search with PyTorch and CuPy as peers
+  b  Torres 2018: runs vmapped against one by one, and codes a second
+  c  DRHN of Jimenez 2017 on CIFAR-10: seconds per epoch and code, our recipe in 30 epochs
+  d  the pretrained encoder
+A slot ends by itself within its seconds; what it does not use goes to the next. The same command
+again, on this machine or on another one that has the folder, skips what is done and continues what
+was stopped. Nothing is written outside --out. results.json has everything that is known so far.
 """
 
 import argparse
-import dataclasses
-import importlib
-import itertools
+import importlib.util
 import json
-import math
 import os
-import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timing  # noqa: F401  # first of ours: it makes experiments/ importable
+sys.dont_write_bytecode = True  # nothing is written outside --out
 
-# isort: split
-import harness
-import table
-import train_hasher
-from jimenez2017.tables import TABLES
-from runs import keep
+import timing  # noqa: E402
 
-EXPERIMENTS, BENCHMARKS = (harness.REPOSITORY / name for name in ("experiments", "benchmarks"))
-PAPER_TABLES = ("5.1", "5.2", "5.3", "5.4", "5.5")  # those of CIFAR-10
-TRAINED = TABLES["5.3"]
-# (depth, bits), the most wanted first.
-FIRST, OTHER_DEPTHS = [(15, 48)], [(1, 48), (3, 48), (5, 48), (9, 48)]
-OTHER_LENGTHS = [(15, 12), (15, 32), (15, 24), (15, 128)]
+SCRIPTS = {name: timing.REPOSITORY / name for name in ("experiments", "benchmarks")}
+GRACE = 15  # seconds that a job gets to end after it was told to stop
+START = 20  # seconds that a job needs to start and compile: with less left none is started
+EPOCHS = 30  # of our recipe on CIFAR-10
+DEPTHS = (15, 1, 3, 5, 9)  # of DRHN, the most wanted first
 
 
 class Job(NamedTuple):
-    """A command, about how long it takes, and what it leaves."""
+    """A command and the files that it leaves."""
 
     name: str
     command: list[str]
+    leaves: Path  # a JSON file
+    timed: bool = True  # whether it takes --seconds; else it is stopped and can be resumed
+
+
+class Slot(NamedTuple):
+    """Jobs with a limit on their seconds."""
+
+    letter: str
+    title: str
     seconds: float
-    result: Callable[[], dict[str, Any]]  # read when the command is done
-    done: Callable[[], float] = lambda: 0.0  # the share that an earlier start has done
+    jobs: Callable[[Any], list[Job]]
+    missing: Callable[[Any], str] = lambda options: ""  # why the slot cannot run
 
 
-def command(script: Path, *options: str) -> list[str]:
-    """Run a script with this Python."""
-    return [sys.executable, str(script), *options]
+def script(folder: str, name: str, *flags: str) -> list[str]:
+    """Return the command that runs a script with this Python."""
+    return [sys.executable, str(SCRIPTS[folder] / name), *flags]
 
 
-def training(n: int, bits: int, column: str, seed: int, options) -> Job:
-    """A row and column of table 5.3, trained by train_hasher."""
-    row = next(row for row in TRAINED.rows if row.name == f"DRHN-{n} at {bits} bits")
-    name = f"drhn{n}-{bits}-{column.replace('_', '-')}" + (f"-seed{seed}" if seed else "")
-    workdir = options.out / "runs" / name
-    images = {"dataset": options.dataset, "protocol": options.protocol, "seed": seed}
-    settings = row.settings if column == "as_published" else row.ours
-    quick = {"epochs": 1} if options.quick else {}
-    config = train_hasher.HasherConfig(**settings | images | quick, workdir=str(workdir))
-    flags = [f"--{key}={value}" for key, value in changed(config).items()]
-
-    def result():
-        written = read_json(workdir / "metrics.json")
-        run = {name: written[name] for name in ("config", "metrics", "environment")}
-        run |= {"script": "train_hasher", "protocol": written["protocol"]["name"], "vmap_runs": 1}
-        run["seconds"] = written["train"]["seconds"]
-        return {"protocol": written["protocol"], "train": written["train"], "runs": [run]}
-
-    def done():
-        log = workdir / "log.jsonl"
-        return len(log.read_text().splitlines()) / config.epochs if log.exists() else 0.0
-
-    # Compilation and evaluation, then each pass over the training images.
-    seconds = 30 + 6 * n + config.epochs * 0.25 * (1 + n)
-    script = EXPERIMENTS / "train_hasher.py"
-    options = "--resume", "--watch", f"--data_dir={options.data_dir}"
-    return Job(name, command(script, *flags, *options), seconds, result, done)
+def benchmark(options, name: str, file: str, *flags: str, timed: bool = True) -> Job:
+    """Return the job of a benchmark of this folder."""
+    rows = options.out / "rows" / f"{name}.json"
+    quick = ["--quick"] if options.quick else []
+    return Job(name, script("benchmarks", file, f"--json={rows}", *quick, *flags), rows, timed)
 
 
-def changed(config: harness.Config) -> dict[str, Any]:
-    """The flags that are not at their defaults."""
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    values = dataclasses.asdict(config)
-    return {name: value for name, value in values.items() if value != defaults[name]}
+def correctness_and_search(options) -> list[Job]:
+    """Return the jobs of slot a."""
+    return [
+        benchmark(options, "check", "check_device.py", timed=False),
+        benchmark(options, "search", "search_device.py"),
+    ]
 
 
-def times(depths: tuple[int, ...], options) -> Job:
-    """Cells of tables 5.4 and 5.5, at 48 bits."""
-    rows = f"^DRHN-({'|'.join(map(str, depths))}) at 48"
-    asked = reproduce(options, ("5.4", "5.5"), f"--rows={rows}")
-
-    def result():
-        runs = map(read_json, (options.out / "tables" / "rows").glob("*.json"))
-        of_times = [run | {"script": "time_hasher"} for run in runs if "what" in run["config"]]
-        return {"runs": [run for run in of_times if run["config"]["depth"] in depths]}
-
-    name = "times-" + "-".join(map(str, depths))
-    return Job(name, asked, 15 * sum(depths) + 30, result)
+def torres(options) -> list[Job]:
+    """Return the jobs of slot b."""
+    batches = "1,100,1000" if options.quick else "1,100,10000,100000"
+    flags = "--cases=784-500", f"--batches={batches}", "--on_device"
+    return [
+        benchmark(options, "codes", "encode.py", *flags),
+        benchmark(options, "vmap", "train_device.py"),
+    ]
 
 
-def reproduce(options, names: tuple[str, ...], *more: str) -> list[str]:
-    """The command for some of the paper's tables."""
-    asked = ",".join(f"jimenez2017:{name}" for name in names)
-    where = f"--workdir={options.out / 'tables'}", f"--data_dir={options.data_dir}"
-    images = f"--dataset={options.dataset}", f"--protocol={options.protocol}"
-    if options.quick:
-        more += ("--epochs=1",)
-    script = EXPERIMENTS / "reproduce.py"
-    return command(script, f"--table={asked}", *where, *images, f"--seeds={options.seeds}", *more)
+def drhn(options) -> list[Job]:
+    """Return the jobs of slot c."""
+    jobs = []
+    for depth in (1,) if options.quick else DEPTHS:
+        jobs += [times(options, depth), training(options, depth)]
+    return jobs
 
 
-def read_json(path: Path) -> Any:
-    """What a file holds."""
-    return json.loads(path.read_text())
+def times(options, depth: int) -> Job:
+    """Return the job of a network's cells in tables 5.4 and 5.5."""
+    work = options.out / "times" / f"drhn{depth}"
+    flags = [
+        "--table=jimenez2017:5.4,jimenez2017:5.5", f"--rows=^DRHN-{depth} at 48", "--seeds=1",
+        f"--workdir={work}", *images_of(options),
+    ]  # fmt: skip
+    command = script("experiments", "reproduce.py", *flags)
+    return Job(f"times-drhn{depth}", command, work / "5.4" / "table.json", timed=False)
 
 
-def benchmark(name: str, script: str, seconds: float, options, *more: str) -> Job:
-    """One of the benchmarks beside this one."""
-    rows = options.out / f"{name}.json"
-    quick = ("--quick",) if options.quick else ()
-    asked = command(BENCHMARKS / script, f"--json={rows}", *quick, *more)
-    return Job(name, asked, seconds, lambda: {"rows": read_json(rows)})
+def training(options, depth: int) -> Job:
+    """Return the job that trains a network by our recipe."""
+    work = options.out / "runs" / f"drhn{depth}"
+    flags = [f"--{name}={value}" for name, value in recipe(options, depth).items()]
+    flags += [f"--workdir={work}", "--resume", *images_of(options)]
+    command = script("experiments", "train_hasher.py", *flags)
+    return Job(f"train-drhn{depth}", command, work / "metrics.json", timed=False)
 
 
-def figures(options) -> Job:
-    """Of the runs that are finished by then."""
-    finished = sorted((options.out / "runs").glob("*/metrics.json"))
-    runs = ",".join(str(path.parent) for path in finished)
-    where = f"--workdir={options.out / 'figures'}", f"--data_dir={options.data_dir}"
-    asked = command(EXPERIMENTS / "figures.py", f"--runs={runs}", *where)
-
-    def result():
-        return {"figures": sorted(path.name for path in (options.out / "figures").rglob("*.png"))}
-
-    return Job("figures", asked, 20 + 15 * len(finished), result)
+def recipe(options, depth: int) -> dict[str, Any]:
+    """Return our recipe for a depth as flags of train_hasher: ours.flags, in fewer epochs."""
+    epochs = 1 if options.quick else EPOCHS
+    flags = {"depth": depth, "bits": 48, "epochs": epochs, "baselines": False}
+    file = SCRIPTS["experiments"] / "jimenez2017" / "ours.flags"
+    return {"flagfile": str(file)} | flags
 
 
-def jobs(options) -> Iterator[Job]:
-    """All of them, in order; each is made when the ones before it are done."""
-
-    def trainings(networks, seed=0):
-        for n, bits in networks:
-            for column in table.COLUMNS:
-                yield training(n, bits, column, seed, options)
-
-    if options.quick:
-        yield from trainings([(1, 12)])
-        yield times((1,), options)
-        yield figures(options)
-        sizes = "--n=2000", "--bits=64", "--d=", "--queries=4", "--k=5"
-        yield benchmark("search", "search.py", 20, options, *sizes)
-    else:
-        yield from trainings(FIRST)
-        yield times((15,), options)
-        yield from trainings(OTHER_DEPTHS)
-        yield times((1, 3, 5, 9), options)
-        yield benchmark("search", "search.py", 240, options, "--device")
-        yield from trainings(OTHER_LENGTHS)
-        yield figures(options)
-    yield benchmark("train", "train.py", 90, options)
-    yield benchmark("encode", "encode.py", 60, options)
-    for seed in range(1, options.seeds):
-        yield from trainings([(1, 12)] if options.quick else FIRST + OTHER_DEPTHS, seed)
+def images_of(options) -> list[str]:
+    """Return the flags that name the data set."""
+    names = ("digits", "test") if options.quick else ("cifar10", "cifar10-full@1000")
+    flags = [f"--{flag}={name}" for flag, name in zip(("dataset", "protocol"), names, strict=True)]
+    return flags if options.quick else [*flags, f"--data_dir={options.data_dir}"]
 
 
-def kept(options, job: Job) -> Path:
-    """Where a finished job's numbers are."""
+def no_images(options) -> str:
+    """Return why CIFAR-10 cannot be read; nothing if it can."""
+    folder = Path(options.data_dir or ".") / "cifar-10-batches-bin"
+    if options.quick or len(list(folder.glob("*.bin"))) >= 6:
+        return ""
+    return f"CIFAR-10 is not in {folder}: unpack it there (ACCELERATOR.md) and start again"
+
+
+def pretrained(options) -> list[Job]:
+    """Return the jobs of slot d."""
+    return [benchmark(options, "pretrained", "encode_photos.py")]
+
+
+def no_encoder(options) -> str:
+    """Return why the pretrained encoder cannot run."""
+    del options
+    if importlib.util.find_spec("jaxret.models.efficientnet") is None:
+        return "jaxret has no pretrained encoder yet"
+    if not (SCRIPTS["benchmarks"] / "encode_photos.py").exists():
+        return "benchmarks has no encode_photos.py yet"
+    return ""
+
+
+SLOTS = (
+    Slot("a", "correctness and search", 180, correctness_and_search),
+    Slot("b", "Torres 2018: vmapped training, codes", 150, torres),
+    Slot("c", "DRHN on CIFAR-10", 300, drhn, no_images),
+    Slot("d", "pretrained encoder", 60, pretrained, no_encoder),
+)
+
+
+def marker(options, job: Job) -> Path:
+    """Return the file that says that a job is done."""
     return options.out / "jobs" / f"{job.name}.json"
 
 
-def finished(options) -> list[dict[str, Any]]:
-    """What the finished jobs found, in the order of their names."""
-    return [read_json(path) for path in sorted((options.out / "jobs").glob("*.json"))]
+def child_environment(out: Path) -> dict[str, str]:
+    """Return a process's environment: every cache lies in --out, memory is taken as needed."""
+    cache = out / "cache"
+    (cache / "tmp").mkdir(parents=True, exist_ok=True)
+    folders = {
+        "JAX_COMPILATION_CACHE_DIR": "xla", "XDG_CACHE_HOME": ".", "MPLCONFIGDIR": "matplotlib",
+        "PYTHONPYCACHEPREFIX": "bytecode", "TMPDIR": "tmp", "CUPY_CACHE_DIR": "cupy",
+        "CUDA_CACHE_PATH": "cuda", "TRITON_CACHE_DIR": "triton", "TORCH_HOME": "torch",
+    }  # fmt: skip
+    paths = [str(timing.REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {name: str(cache / folder) for name, folder in folders.items()} | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # or a peer in the same process has no memory
+        "JAXRET_CHECKPOINT_SECONDS": os.environ.get("JAXRET_CHECKPOINT_SECONDS", "15"),
+    }  # fmt: skip
 
 
-def estimate(job: Job, before: list[dict[str, Any]]) -> float:
-    """Seconds that are still to go, by what the finished jobs took beside their estimates."""
-    ratios = [one["seconds"] / one["estimate"] for one in before]
-    return to_go(job) * (statistics.median(ratios) if ratios else 1.0)
+def run_job(options, job: Job, seconds: float) -> str:
+    """Run a job for at most so many seconds; return "done", "time is up" or "failed: ..."."""
+    log = options.out / "logs" / f"{job.name}.log"
+    for path in (log, job.leaves, marker(options, job)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    command = job.command
+    if job.timed:
+        command = [*command, f"--seconds={max(1, seconds - START):.0f}"]
+    begun = time.perf_counter()
+    with open(log, "ab") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, env=child_environment(options.out)
+        )
+        stopped = wait(process, seconds)
+    spent = time.perf_counter() - begun
+    if process.returncode == 0:
+        done = {"job": job.name, "seconds": spent, "command": command}
+        timing.write_json(marker(options, job), done)
+        return "done"
+    if stopped or process.returncode == timing.TIME_UP:
+        return "time is up"
+    lines = log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
+    return f"failed: {lines[-1][:200]} ({log})"
 
 
-def to_go(job: Job) -> float:
-    """A job's own estimate, less what an earlier start has done; to start takes time, too."""
-    return job.seconds * max(0.05, 1 - job.done())
+def wait(process: subprocess.Popen, seconds: float) -> bool:
+    """Wait for a process; after so many seconds stop it and return True."""
+    try:
+        process.wait(max(1.0, seconds))
+        return False
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        for signal_number in (signal.SIGINT, signal.SIGKILL):
+            if process.poll() is None:
+                process.send_signal(signal_number)
+                try:
+                    process.wait(GRACE)
+                except subprocess.TimeoutExpired:
+                    continue
 
 
-def run(options, job: Job, seconds: float) -> tuple[bool, float]:
-    """Run a job for so many seconds at most: whether it ended well, and what it took."""
-    log = kept(options, job).with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    environment = {"JAXRET_CHECKPOINT_SECONDS": "30"} | os.environ
-    with open(log, "a") as file:
-        process = subprocess.Popen(job.command, stdout=file, stderr=file, env=environment)
-        try:
-            process.wait(None if math.isinf(seconds) else max(1.0, seconds))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt) as reason:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if isinstance(reason, KeyboardInterrupt):
-                raise
-    return process.returncode == 0, time.perf_counter() - start
-
-
-def best(result: dict[str, Any]) -> str:
-    """A job's main numbers, for its line."""
-    names = ("map@1000/retrieved", "accuracy", "seconds_per_epoch", "seconds_per_code")
-    metrics = [run["metrics"] for run in result.get("runs", [])]
-    found = (f"{name} {one[name]:.4g}" for one in metrics for name in names if name in one)
-    return ", ".join(found)
+def run_slot(options, slot: Slot, deadline: float) -> str:
+    """Run what a slot has left until the deadline; return its state."""
+    if reason := slot.missing(options):
+        print(f"{slot.letter}  {slot.title}: skipped, {reason}", flush=True)
+        return f"skipped: {reason}"
+    states = []
+    for job in slot.jobs(options):
+        if marker(options, job).exists():
+            states.append("done")
+            continue
+        left = deadline - time.monotonic()
+        if left < START:
+            states.append("time is up")
+            break
+        print(f"{slot.letter}  {job.name}: ", end="", flush=True)
+        begun = time.monotonic()
+        states.append(run_job(options, job, left - GRACE))
+        print(f"{states[-1]} after {time.monotonic() - begun:.0f} s", flush=True)
+        gather(options)
+    worst = [state for state in states if state != "done"]
+    return worst[0] if worst else "done"
 
 
 def device(options) -> dict[str, Any]:
-    """Device and versions, asked in a process of its own: here they would hold its memory."""
-    code = "import harness, json; print(json.dumps(harness.environment()))"
-    asked = [sys.executable, "-c", code]
-    done = subprocess.run(asked, cwd=EXPERIMENTS, capture_output=True, text=True, check=False)
+    """Return device and versions, asked in another process: here they would hold its memory."""
+    code = "import json, timing; print(json.dumps(timing.environment()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=SCRIPTS["benchmarks"], capture_output=True, text=True,
+        check=False, env=child_environment(options.out),
+    )  # fmt: skip
     if done.returncode:
         sys.exit(f"error: no device: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def gather(options, environment: dict[str, Any]) -> None:
-    """Write the paper's tables of what is trained so far, and results.json."""
-    found = finished(options)
-    for run in itertools.chain.from_iterable(job.get("runs", []) for job in found):
-        config = importlib.import_module(run["script"]).CONFIG(**run["config"])
-        config = dataclasses.replace(config, workdir=str(options.out / "tables"))
-        about = {name: run[name] for name in ("metrics", "protocol", "vmap_runs", "seconds")}
-        keep(run["script"], config, about, run["environment"])
-    asked = reproduce(options, PAPER_TABLES, "--gather")
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"no tables: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    tables = sorted((options.out / "tables").glob("*/table.json"))
-    results = {"environment": environment, "jobs": found, "tables": list(map(read_json, tables))}
-    harness.write_whole(options.out / "results.json", json.dumps(results, indent=1) + "\n")
+def read(path: Path) -> Any:
+    """Return what a JSON file holds; None where there is none."""
+    return json.loads(path.read_text()) if path.exists() else None
 
 
-def say_left(left: list[Job], before: list[dict[str, Any]]) -> None:
-    """What another slot is for."""
-    if left:
-        print(f"left, about {sum(estimate(job, before) for job in left):.0f} s:")
-    for job in left:
-        begun = f", {job.done():.0%} done" if job.done() else ""
-        print(f"  {job.name}, about {estimate(job, before):.0f} s{begun}")
+def gather(options) -> None:
+    """Write results.json: device and date of each start, and what every job has left so far."""
+    slots = []
+    for slot in SLOTS:
+        reason = slot.missing(options)
+        jobs = [
+            {"job": job.name, "done": marker(options, job).exists(), "result": read(job.leaves)}
+            | ({"table 5.5": read(job.leaves.parent.parent / "5.5" / "table.json")}
+               if job.name.startswith("times") else {})
+            for job in ([] if reason else slot.jobs(options))
+        ]  # fmt: skip
+        about = {"slot": slot.letter, "title": slot.title, "skipped": reason or None}
+        slots.append(
+            about | {"done": bool(jobs) and all(job["done"] for job in jobs), "jobs": jobs}
+        )
+    starts = read(options.out / "starts.json") or []
+    results = {"schema": 1, "quick": options.quick, "starts": starts, "slots": slots}
+    timing.write_json(options.out / "results.json", results)
 
 
 def work(options) -> int:
-    """Run what is missing and fits; how many jobs failed."""
-    deadline = time.monotonic() + options.budget
+    """Run the slots; return how many of their jobs failed."""
+    begun = time.monotonic()
     environment = device(options)
     print(", ".join(f"{name} {value}" for name, value in environment.items()), flush=True)
-    wanted = re.compile(options.only).search
-    left, failed, started, full = [], 0, False, False
-    for job in jobs(options):
-        if kept(options, job).exists() or not wanted(job.name):
+    start = {"date": time.strftime("%Y-%m-%d %H:%M:%S %z"), "budget": options.budget}
+    starts = [*(read(options.out / "starts.json") or []), start | {"environment": environment}]
+    timing.write_json(options.out / "starts.json", starts)
+    planned, states = 0.0, {}
+    for slot in SLOTS:
+        if slot.letter not in options.slots:
             continue
-        seconds = estimate(job, finished(options))
-        full = full or (started and seconds > deadline - time.monotonic())
-        if full:
-            left.append(job)
-            continue
-        started = True
-        print(f"{job.name}, about {seconds:.0f} s: ", end="", flush=True)
-        first_guess = to_go(job)
-        well, taken = run(options, job, deadline - time.monotonic())
-        if well:
-            result = {"job": job.name, "seconds": taken, "estimate": first_guess}
-            result |= {"environment": environment, "command": job.command} | job.result()
-            harness.write_whole(kept(options, job), json.dumps(result, indent=1) + "\n")
-            print(f"{taken:.0f} s  {best(result)}", flush=True)
-        elif time.monotonic() >= deadline:
-            print(f"stopped after {taken:.0f} s", flush=True)
-            left.append(job)
-            full = True
-        else:
-            failed += 1
-            said = kept(options, job).with_suffix(".log").read_text().strip().splitlines()
-            print(f"FAILED after {taken:.0f} s: {(said or ['no output'])[-1]}", flush=True)
-    gather(options, environment)
-    say_left(left, finished(options))
-    print(f"written to {options.out}: results.json, jobs/, tables/, runs/, figures/")
-    return failed
+        todo = [] if slot.missing(options) else slot.jobs(options)
+        finished = todo and all(marker(options, job).exists() for job in todo)
+        planned += 0 if finished else slot.seconds * options.stretch
+        limit = min(planned, options.budget)
+        states[slot.letter] = run_slot(options, slot, begun + limit)
+        gather(options)
+    for letter, state in states.items():
+        print(f"slot {letter}: {state}")
+    print(f"{time.monotonic() - begun:.0f} s; everything is in {options.out}/results.json")
+    return sum(state.startswith("failed") for state in states.values())
+
+
+def list_slots(options) -> None:
+    """Print the slots, their jobs and their state."""
+    for slot in SLOTS:
+        reason = slot.missing(options)
+        state = f"skipped, {reason}" if reason else f"{slot.seconds:.0f} s"
+        print(f"{slot.letter}  {slot.title}: {state}")
+        for job in [] if reason else slot.jobs(options):
+            print(f"     {'done' if marker(options, job).exists() else 'open'}  {job.name}")
+
+
+def parse() -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("-h", "--help", action="help", help="Show this text and exit.")
+    run.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="Write everything into this folder."
+    )
+    run.add_argument("--list", action="store_true", help="Print slots, jobs and their state, stop.")
+    run.add_argument(
+        "--quick", action="store_true", help="Run tiny sizes to the end of every slot, on any CPU."
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data_dir", default=os.environ.get("JAXRET_DATA_DIR", ""), metavar="DIR",
+        help="Read CIFAR-10 from this folder (default: environment variable JAXRET_DATA_DIR).",
+    )  # fmt: skip
+    plan = parser.add_argument_group("plan")
+    plan.add_argument(
+        "--slots", default="abcd", metavar="LETTERS", help="Run only these slots (default: abcd)."
+    )
+    plan.add_argument(
+        "--budget", type=float, default=None, metavar="S",
+        help="End within this many seconds (default: 720; quick: no limit).",
+    )  # fmt: skip
+    options = parser.parse_args()
+    options.stretch = 20 if options.quick else 1  # a rehearsal ends when its cases end
+    if options.budget is None:
+        options.budget = 3600.0 if options.quick else 720.0
+    if options.budget <= 0 or not set(options.slots) <= {slot.letter for slot in SLOTS}:
+        parser.error("--budget must be above 0 and --slots letters of abcd")
+    options.out = options.out.resolve()
+    if options.data_dir:
+        options.data_dir = str(Path(options.data_dir).resolve())
+    return options
 
 
 def main() -> None:
     """List, or work."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="where everything goes")
-    parser.add_argument(
-        "--budget", type=float, default=math.inf, help="seconds to spend; none: all"
-    )
-    parser.add_argument("--list", action="store_true", help="name the jobs and their state, stop")
-    parser.add_argument("--only", default="", help="jobs that match this regular expression")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of the 48-bit networks")
-    raw = os.environ.get("JAXRET_DATA_DIR", "")
-    parser.add_argument("--data_dir", default=raw, help="of the raw files [JAXRET_DATA_DIR]")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, of digits, for any CPU")
-    options = parser.parse_args()
-    if options.budget <= 0 or options.seeds < 1:
-        parser.error("--budget and --seeds must be above 0")
-    try:
-        re.compile(options.only)
-    except re.error as error:
-        parser.error(f"--only must be a regular expression, got {options.only!r}: {error}")
-    options.out = options.out.resolve()
-    about = TRAINED if not options.quick else TRAINED._replace(dataset="digits", protocol="test")
-    options.dataset, options.protocol = about.dataset, about.protocol
+    options = parse()
     if options.list:
-        before = finished(options)
-        for job in jobs(options):
-            state = "done" if kept(options, job).exists() else f"{job.done():.0%}"
-            if re.search(options.only, job.name):
-                print(f"{state:>5}  {job.name}, about {estimate(job, before):.0f} s")
+        list_slots(options)
         return
     sys.exit(1 if work(options) else 0)
 

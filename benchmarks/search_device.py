@@ -14,6 +14,7 @@ already holds are skipped; no case starts after --seconds.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -202,8 +203,8 @@ def run_case(
         yield row
 
 
-def run(options, rows: list[timing.Row]) -> None:
-    """Run all cases that are missing, until the time is up."""
+def run(options, rows: list[timing.Row]) -> list[str]:
+    """Run all cases that are missing, until the time is up; return those left."""
     deadline = time.monotonic() + options.seconds
     by_case = {row["case"]: row for row in rows if "error" not in row}
     rates = by_case.get("device")
@@ -214,6 +215,7 @@ def run(options, rows: list[timing.Row]) -> None:
         timing.write(options.json, rows)
     copy, multiply = rates["copy_bytes_per_second"], rates["bfloat16_operations_per_second"]
     print(f"copies {copy / 1e9:,.0f} GB/s, multiplies {multiply / 1e12:.3g} Tflop/s (bfloat16)")
+    left = []
     for gallery in QUICK if options.quick else GALLERIES:
         names = {
             f"{gallery.width} {gallery.kind}, n={gallery.rows}, q={q}, k={k}": (q, k)
@@ -221,13 +223,18 @@ def run(options, rows: list[timing.Row]) -> None:
         }
         missing = {name: case for name, case in names.items() if name not in by_case}
         if missing and time.monotonic() < deadline:
-            _one_gallery(options, gallery, missing, rows, rates, deadline)
+            left += _one_gallery(options, gallery, missing, rows, rates, deadline)
+        else:
+            left += missing
+    return left
 
 
-def _one_gallery(options, gallery, missing, rows, rates, deadline) -> None:
+def _one_gallery(options, gallery, missing, rows, rates, deadline) -> list[str]:
+    """Run cases of one gallery; return those for which there was no time."""
+    left = []
     if 2 * gallery.bytes > free_memory():
         print(f"{gallery.rows} rows of {gallery.width} {gallery.kind} do not fit the memory")
-        return
+        return left
     make = made_on_host if gallery.peers else made_on_device
     layout, queries, host_rows = make(gallery, max(q for q, _ in missing.values()))
     bits = gallery.width if gallery.kind == "bits" else None
@@ -238,7 +245,7 @@ def _one_gallery(options, gallery, missing, rows, rates, deadline) -> None:
         timing.failure(f"{gallery.rows} rows, peers", error)
     for case, (q, k) in missing.items():
         if time.monotonic() >= deadline:
-            print(f"{case}: no time is left")
+            left.append(case)
             continue
         try:
             new = list(run_case(case, gallery, layout, queries[:q], k, peers))
@@ -252,23 +259,21 @@ def _one_gallery(options, gallery, missing, rows, rates, deadline) -> None:
                 row["share_of_multiply"] = operations / rates["bfloat16_operations_per_second"]
         rows[:] = [row for row in rows if row["case"] != case] + new
         timing.write(options.json, rows)
+    return left
 
 
 def main() -> None:
     """Time, check, write."""
     parser = timing.parser(__doc__, quick="Run tiny galleries, on any device.")
-    parser.add_argument_group("cases").add_argument(
-        "--seconds", type=float, default=float("inf"), metavar="S",
-        help="Start no case after this many seconds (default: run all).",
-    )  # fmt: skip
+    timing.add_seconds(parser.add_argument_group("cases"))
     options = parser.parse_args()
     print(timing.machine())
     timing.installed("torch", "cupy")
     rows = timing.read(options.json)
-    run(options, rows)
-    timing.write(options.json, rows)
+    left = run(options, rows)
     if any(row["equal"] is False for row in rows):
-        raise SystemExit("some results were NOT equal")
+        sys.exit("some results were NOT equal")
+    timing.end(left)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ for _folder in (REPOSITORY, REPOSITORY / "experiments"):  # jaxret need not be i
         sys.path.insert(0, str(_folder))
 
 Row = dict[str, Any]
+TIME_UP = 3  # the exit code of a benchmark that left cases out for want of time
 NAMES = {"torch": "PyTorch", "faiss": "faiss", "usearch": "usearch", "cupy": "CuPy"}
 
 
@@ -154,12 +155,32 @@ def parser(doc: str, quick: str = "Run a minute's worth of cases.") -> argparse.
     return options
 
 
+def add_seconds(group: Any) -> None:
+    """Add --seconds to a group of flags: when to stop starting cases; see `end`."""
+    group.add_argument(
+        "--seconds", type=float, default=float("inf"), metavar="S",
+        help=f"Start no case after this many seconds, and then exit with {TIME_UP}.",
+    )  # fmt: skip
+
+
+def end(left: list[str]) -> None:
+    """Exit with TIME_UP where cases are left for another start, and say how many."""
+    if left:
+        print(f"time is up; {len(left)} cases are left for another start: {left[0]}, ...")
+        sys.exit(TIME_UP)
+
+
 def write(path: Path | None, rows: list[Row]) -> None:
     """Write the rows to a JSON file, whole or not at all; None: write nothing."""
+    if path is not None:
+        write_json(path, rows)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
     from jaxret.files import write_whole
 
-    if path is not None:
-        write_whole(path, json.dumps(rows, indent=1) + "\n")
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 def read(path: Path | None) -> list[Row]:

@@ -1,22 +1,15 @@
 """Jimenez Lepe 2017: its tables, times, figures of finished runs, the accelerator's jobs."""
 
-import argparse
 import dataclasses
-import json
-import math
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import figures
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import reproduce
-import run_accelerator
 import runs
 import table
 import time_hasher
@@ -245,114 +238,3 @@ def test_confusion_counts_are_of_true_then_predicted():
 
 
 # The accelerator's jobs.
-
-
-def options(out, **about):
-    """What the command line gives."""
-    given = {"out": out, "budget": math.inf, "only": "", "quick": False, "seeds": 1, "list": False,
-             "data_dir": "", "dataset": "cifar10", "protocol": "cifar10-full@1000"}  # fmt: skip
-    return argparse.Namespace(**given | about)
-
-
-def test_the_most_wanted_networks_are_trained_first(tmp_path):
-    names = [job.name for job in run_accelerator.jobs(options(tmp_path))]
-    assert names[:2] == ["drhn15-48-as-published", "drhn15-48-ours"]
-    depths = [names.index(f"drhn{n}-48-ours") for n in (1, 3, 5, 9)]
-    lengths = [names.index(f"drhn15-{bits}-ours") for bits in (12, 32, 24, 128)]
-    assert depths + lengths == sorted(depths + lengths)
-    assert {"times-15", "search", "figures", "train", "encode"} < set(names)
-    assert len(set(names)) == len(names)
-    more = [job.name for job in run_accelerator.jobs(options(tmp_path, seeds=2))]
-    assert more[: len(names)] == names
-    assert all(name.endswith("-seed1") for name in more[len(names) :])
-
-
-def test_a_training_job_has_the_settings_of_its_row(tmp_path):
-    jobs = {job.name: job for job in run_accelerator.jobs(options(tmp_path))}
-    command = jobs["drhn15-48-as-published"].command
-    assert {"--depth=15", "--dataset=cifar10", "--protocol=cifar10-full@1000"} <= set(command)
-    changed = tables.OURS.items() - train_hasher.HasherConfig.defaults().items()
-    assert {"relaxation", "cubic", "schedule", "learning_rate"} <= dict(changed).keys()
-    for name, value in changed:
-        assert f"--{name}={value}" in jobs["drhn15-48-ours"].command
-        assert f"--{name}={value}" not in command
-
-
-def job(name, code, seconds=1.0, result=None):
-    """A job that runs some Python."""
-    return run_accelerator.Job(
-        name, [sys.executable, "-c", code], seconds, lambda: result or {"runs": []}
-    )
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    """Give the accelerator other jobs, and no device to ask."""
-    monkeypatch.setattr(run_accelerator, "device", lambda options: {"device": "none"})
-    monkeypatch.setattr(run_accelerator, "gather", lambda options, environment: None)
-    return lambda *some: monkeypatch.setattr(run_accelerator, "jobs", lambda options: iter(some))
-
-
-def test_finished_jobs_are_skipped_and_failed_ones_are_not(tmp_path, fake, capsys):
-    fake(job("good", "pass"), job("bad", "raise SystemExit('no such thing')"))
-    assert run_accelerator.work(options(tmp_path)) == 1
-    said = capsys.readouterr().out
-    assert "good, about 1 s: " in said
-    assert "FAILED" in said
-    assert "no such thing" in said
-    assert json.loads((tmp_path / "jobs" / "good.json").read_text())["environment"]
-    assert not (tmp_path / "jobs" / "bad.json").exists()
-    fake(job("good", "raise SystemExit(1)"), job("bad", "pass"))
-    assert run_accelerator.work(options(tmp_path)) == 0
-    assert "good" not in capsys.readouterr().out
-
-
-def test_what_does_not_fit_the_budget_is_left_and_named(tmp_path, fake, capsys):
-    fake(job("first", "pass", 1e9), job("second", "pass", 1e9), job("third", "pass", 1e9))
-    (tmp_path / "jobs").mkdir()
-    pace = {"job": "before", "seconds": 1e9, "estimate": 1e9}
-    (tmp_path / "jobs" / "before.json").write_text(json.dumps(pace))
-    assert run_accelerator.work(options(tmp_path, budget=60)) == 0
-    done, left = capsys.readouterr().out.split("left, about")
-    assert "first" in done  # or a slot shorter than any job would do nothing
-    assert "second" in left
-    assert "third" in left
-
-
-def test_what_runs_over_the_budget_is_stopped(tmp_path, fake, capsys):
-    fake(job("slow", "import time; time.sleep(60)"))
-    start = time.monotonic()
-    assert run_accelerator.work(options(tmp_path, budget=1)) == 0
-    assert time.monotonic() - start < 40
-    assert "stopped" in capsys.readouterr().out
-    assert not (tmp_path / "jobs" / "slow.json").exists()
-
-
-def test_estimates_follow_what_finished_jobs_took(tmp_path):
-    one = job("one", "pass", 100.0)
-    assert run_accelerator.estimate(one, []) == 100
-    assert run_accelerator.estimate(one, [{"seconds": 10.0, "estimate": 20.0}]) == 50
-    half = one._replace(done=lambda: 0.5)
-    assert run_accelerator.estimate(half, []) == 50
-
-
-@pytest.mark.slow
-def test_the_command_trains_scores_and_draws_digits(tmp_path):
-    command = [sys.executable, ROOT / "benchmarks" / "run_accelerator.py", f"--out={tmp_path}",
-               "--quick", "--only=ours|figures"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "drhn1-12-ours" in done.stdout
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["environment"]["jax"] == jax.__version__
-    trained = next(job for job in results["jobs"] if job["job"] == "drhn1-12-ours")
-    (run,) = trained["runs"]
-    accuracies = next(t for t in results["tables"] if t["table"] == "jimenez2017:5.1")
-    row = accuracies["rows"][0]
-    assert row["name"] == "DRHN-1 at 12 bits"
-    assert row["ours"]["mean"] == run["metrics"]["accuracy"]
-    assert row["as_published"] is None
-    drawn = {path.name for path in (tmp_path / "figures").rglob("*.png")}
-    assert drawn == {"codes.png", "confusion.png", "first_layer.png", "precision.png"}
-    listed = subprocess.run([*command, "--list"], capture_output=True, text=True, check=True)
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["done", "done"]
