@@ -67,8 +67,8 @@ def run(
         return
     try:
         config = parse(config_class, arguments)
-        config.check()
         _prepare_process()
+        config.check()
         main(config)
         sys.stdout.flush()
     except BrokenPipeError:  # as of --list | head: the reader has seen enough
@@ -101,9 +101,6 @@ def one_line(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}" if named else text
     if isinstance(error, ValueError | FloatingPointError) and _is_rule(error):
         return text
-    if isinstance(error, RuntimeError) and "nable to initialize backend" in text:
-        platforms = os.environ.get("JAX_PLATFORMS", "")
-        return f"JAX cannot start the platform of JAX_PLATFORMS={platforms}: {text}"
     return None
 
 
@@ -135,6 +132,22 @@ def _prepare_process() -> None:
     logging.set_verbosity(logging.FATAL)  # Orbax logs what it also raises, with tracebacks
     warnings.showwarning = _one_line_warning
     sys.unraisablehook = _without_closed_loops
+    if os.environ.get("JAX_PLATFORMS"):
+        _check_platform(os.environ["JAX_PLATFORMS"])
+
+
+def _check_platform(name: str) -> None:
+    """Raise ValueError if JAX cannot start the platform that the environment asks for."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # of JAX 0.10, an assertion without words
+        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        raise ValueError(
+            f"JAX cannot start the platform of JAX_PLATFORMS={name}{reason}; unset it, or set it "
+            "to cpu"
+        ) from error
 
 
 def _one_line_warning(message, *_: object, **__: object) -> None:

@@ -17,6 +17,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -116,21 +117,12 @@ def train(
             "shorten; choose another --workdir"
         )
     progress = harness.Progress(steps * config.batch_size, config.epochs, done)
-    seconds, saved, latest = history[-1]["seconds"] if history else 0.0, time.monotonic(), state
+    record, latest = _recorder(workdir, config, history, progress, watch), state
 
     def on_epoch(state, info):
-        nonlocal seconds, saved, latest
-        seconds, latest = seconds + info.seconds, state
-        terms = {name: float(value) for name, value in info.terms.items()}
-        terms |= watch(weights(state)) if watch else {}
-        progress(info.epoch, terms, info.images_per_second)
-        rate = round(info.images_per_second, 1)
-        line = {"epoch": info.epoch, "steps": info.steps, **terms, "images_per_second": rate}
-        history.append(line | {"seconds": round(seconds, 3)})
-        workdir.log(history[-1])
-        if info.epoch == config.epochs or time.monotonic() - saved > checkpoint_seconds():
-            workdir.checkpoints.save(info.steps, state)
-            saved = time.monotonic()
+        nonlocal latest
+        latest = state
+        record(state, info)
 
     try:
         if done < config.epochs:
@@ -146,8 +138,37 @@ def train(
     finally:
         progress.close()
         workdir.checkpoints.close()
-    record = {"epochs": config.epochs, "steps": config.epochs * steps}
-    return weights(latest), history, record | _times(history, workdir.earlier_record())
+    told = {"epochs": config.epochs, "steps": config.epochs * steps}
+    return weights(latest), history, told | _times(history, workdir.earlier_record())
+
+
+def _recorder(
+    workdir: harness.Workdir,
+    config: harness.Config,
+    history: list[dict[str, Any]],
+    progress: harness.Progress,
+    watch: Any,
+) -> Callable[[Any, Any], None]:
+    """The function that hears of each epoch: it shows it, logs it, and saves now and then."""
+    from jaxret.hashers import weights
+
+    seconds, saved = history[-1]["seconds"] if history else 0.0, time.monotonic()
+
+    def record(state, info):
+        nonlocal seconds, saved
+        seconds += info.seconds
+        terms = {name: float(value) for name, value in info.terms.items()}
+        terms |= watch(weights(state)) if watch else {}
+        progress(info.epoch, terms, info.images_per_second)
+        rate = round(info.images_per_second, 1)
+        line = {"epoch": info.epoch, "steps": info.steps, **terms, "images_per_second": rate}
+        history.append(line | {"seconds": round(seconds, 3)})
+        workdir.log(history[-1])
+        if info.epoch == config.epochs or time.monotonic() - saved > checkpoint_seconds():
+            workdir.checkpoints.save(info.steps, state)
+            saved = time.monotonic()
+
+    return record
 
 
 def _times(history: list[dict[str, Any]], earlier: dict[str, Any]) -> dict[str, Any]:

@@ -164,8 +164,11 @@ class Workdir:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append one line of JSON."""
-        with open(self._log, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with open(self._log, "a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # a full disk does not say where
+            raise OSError(error.errno, error.strerror, str(self._log)) from error
 
     def earlier_record(self) -> dict[str, Any]:
         """Return "train" of the metrics.json that an earlier run left here, {} without one."""
