@@ -1,41 +1,47 @@
-"""Figures of trained hashing networks, from the work folders that train_hasher left.
+"""Draw figures of trained hash networks, from the work folders that train_hasher.py left.
 
     python experiments/figures.py --runs=runs/drhn15-48,runs/drhn15-12 --workdir=figures
 
 For each run, in a folder of its name: codes.png, confusion.png, first_layer.png (Jimenez 2017,
-figures 4.4, 5.4 and 4.3). For all: precision.png (figure 5.6), precision-published.png where a run
-has 48 bits of CIFAR-10 (figure 5.5), and where runs differ only so, the first ten results by bits
-(figure 5.7) and by depth (figure 5.9). Loss, accuracy and each run's own results are in its plots/.
+figures 4.4, 5.4 and 4.3). For all runs: precision.png (figure 5.6), precision-published.png if a
+run has 48 bits of CIFAR-10 (figure 5.5), and the first ten results by bits (figure 5.7) and by
+depth (figure 5.9) of runs that differ only in these. Loss, accuracy and each run's own results are
+in its plots/.
 """
 
 import collections
 import dataclasses
-import functools
-import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness
 import numpy as np
 import train_hasher
+import training
 from harness import flag
-from jimenez2017.tables import PRECISION, PRECISION_KS
+from jimenez2017.published import PRECISION, PRECISION_KS
 
 KS = (1, *range(50, 1001, 50))
 SHOWN = ("ship", "frog", "horse", "airplane")  # classes whose first query is shown
-CODES = 8  # shown of each class
+CODES = 8  # drawn per class
+CLASSES = 10  # the first ones, drawn in codes.png
+RESULTS = 10  # drawn per query
 
 
 @dataclasses.dataclass(frozen=True)
 class FiguresConfig:
     """Flags."""
 
-    runs: str = flag("", "work folders of finished runs of train_hasher, between commas; required")
-    workdir: str = flag("", "where the figures go; required")
-    data_dir: str = flag("", "where the raw files of the data sets lie [JAXRET_DATA_DIR]")
+    runs: str = flag("", "Draw these finished runs of train_hasher.py: work folders (required).")
+    workdir: str = flag("", "Write the figures into this folder (required).")
+    data_dir: str = flag(
+        "", "Look for the raw files of the data sets in this folder; the default is the "
+        "environment variable JAXRET_DATA_DIR.", topic="data",
+    )  # fmt: skip
 
     def check(self) -> None:
-        """See harness.Config."""
+        """See options.Config."""
         for name in ("runs", "workdir"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is required")
@@ -47,100 +53,99 @@ class FiguresConfig:
             raise ValueError(f"--runs must have different last names, got {self.runs!r}")
 
     def folders(self) -> list[Path]:
-        """Of the runs."""
+        """Return the runs' work folders."""
         return [Path(run).resolve() for run in self.runs.split(",")]
 
 
 class Run(NamedTuple):
-    """What the figures of several runs are made of."""
+    """What figures of several runs are made of."""
 
     name: str
     dataset: str
     depth: int
     bits: int
-    precision: Any  # at KS
-    queries: Any  # images of SHOWN
-    found: Any  # their first ten
-    right: Any
+    precision: Any  # (KS, precision of the first K results)
+    queries: Any  # the first query of each class of SHOWN
+    found: Any  # their first RESULTS results
+    right: Any  # whether these have the query's class
     distances: Any
+    classes: Sequence[str] = ()  # of the queries
 
 
-@functools.cache
-def protocol_of(name: str, dataset: str, data_dir: str, image_size: int):
-    """Loaded once for all runs."""
-    from jaxret import data
+def draw_run(folder: Path, into: Path, data_dir: str) -> Run:
+    """Draw a run's own figures, and return what figures of several runs need of it."""
+    from jaxret.evaluate import encode_in_batches
 
-    return data.load_protocol(name, dataset, data_dir or None, image_size)
-
-
-def restored(folder: Path, data_dir: str):
-    """A finished run's configuration, images, network and weights."""
-    import jax
-
-    from jaxret import hashers
-    from jaxret.checkpoint import Checkpoints
-
-    flags = json.loads((folder / "metrics.json").read_text())["config"]
-    config = train_hasher.HasherConfig(**flags | {"data_dir": data_dir})
-    protocol = protocol_of(config.protocol, config.dataset, data_dir, config.image_size)
-    mean = hashers.mean_image(protocol.train.images)
-    model = train_hasher.build(config, mean, len(protocol.train.class_names))
-    like = model.trainer.init(jax.random.key(config.seed), config.hyper())
-    checkpoints = Checkpoints(folder / "checkpoints", config.identity())
-    state = checkpoints.restore(like)
-    checkpoints.close()
-    return config, protocol, model, hashers.weights(state)
-
-
-def drawn(folder: Path, into: Path, data_dir: str) -> Run:
-    """Draw a run's own figures."""
-    import jax
-
-    from jaxret import metrics, viz
-    from jaxret.evaluate import encode_in_batches, nearest
-
-    config, protocol, model, params = restored(folder, data_dir)
-    encode = train_hasher.make_encode(config, model)
-    gallery = encode_in_batches(encode, params, protocol.gallery.images)
-    query = encode_in_batches(encode, params, protocol.query.images)
-    images, labels, names = protocol.query
-    into = into / folder.name
-
-    logits = np.asarray(encode_in_batches(jax.jit(model.classify), params, images))
-    counts = metrics.confusion_counts(labels, np.argmax(logits, axis=1), len(names))
-    harness.save_figure(into / "confusion.png", viz.confusion_matrix(counts, names))
-    few = {name: np.flatnonzero(labels == i)[:CODES] for i, name in enumerate(names[:10])}
-    least = min(map(len, few.values()))
-    codes = np.asarray(query)[[rows[:least] for rows in few.values()]] >= 0
-    harness.save_figure(into / "codes.png", viz.code_strips(codes, list(few)))
-    shown = few.get(SHOWN[0], few[names[0]])[0]
-    filters = params.get("average", params)["params"]["trunk"]["Conv_0"]["kernel"]
-    maps = model.maps(params, jax.numpy.asarray(images[shown : shown + 1]))[0][0]
-    figure = viz.first_layer(images[shown], *(np.asarray(a, np.float32) for a in (filters, maps)))
-    harness.save_figure(into / "first_layer.png", figure)
-
-    found = nearest(query, gallery, min(KS[-1], len(gallery)), "hamming")
-    rows = np.asarray(found.indices)
-    right = np.asarray(metrics.same_label(labels, protocol.gallery.labels[rows]))
-    ks = [k for k in KS if k <= rows.shape[1]]
-    precision = np.asarray(metrics.precision_at(jax.numpy.asarray(right), ks)).mean(axis=0)
-    some = [few[name][0] for name in (SHOWN if SHOWN[0] in few else list(few)[: len(SHOWN)])]
-    first = rows[some, :10]
+    config, protocol, hasher, params = training.finished(train_hasher, folder, data_dir)
+    query = encode_in_batches(hasher.encode, params, protocol.query.images)
+    gallery = encode_in_batches(hasher.encode, params, protocol.gallery.images)
+    title = f"{protocol.name}, {folder.name}"
+    _draw_network(into / folder.name, hasher, params, protocol.query, np.asarray(query), title)
+    first = _rows_by_class(protocol.query)
+    names = SHOWN if SHOWN[0] in first else list(first)[: len(SHOWN)]
+    shown = [first[name][0] for name in names]
+    precision, rows, right, distances = _search(query, gallery, protocol, hasher.distance)
     return Run(
         folder.name,
         config.dataset,
         config.depth,
         config.bits,
-        (np.asarray(ks), precision),
-        images[some],
-        protocol.gallery.images[first],
-        right[some, :10],
-        np.asarray(found.distances)[some, :10],
+        precision,
+        protocol.query.images[shown],
+        protocol.gallery.images[rows[shown, :RESULTS]],
+        right[shown, :RESULTS],
+        distances[shown, :RESULTS],
+        names,
     )
 
 
+def _rows_by_class(images: Any) -> dict[str, np.ndarray]:
+    """Return the first rows of each of the first classes."""
+    names = images.class_names[:CLASSES]
+    return {name: np.flatnonzero(images.labels == i)[:CODES] for i, name in enumerate(names)}
+
+
+def _search(query, gallery, protocol, distance) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+    """Return precision at KS, and of each query the nearest rows, if right, and distances."""
+    from jaxret import metrics
+    from jaxret.evaluate import nearest
+
+    found = nearest(query, gallery, min(KS[-1], len(gallery)), distance)
+    rows = np.asarray(found.indices)
+    right = np.asarray(metrics.same_label(protocol.query.labels, protocol.gallery.labels[rows]))
+    ks = [k for k in KS if k <= rows.shape[1]]
+    precision = np.asarray(metrics.precision_at(right, ks)).mean(axis=0)
+    return (np.asarray(ks), precision), rows, right, np.asarray(found.distances)
+
+
+def _draw_network(into: Path, hasher, params, query, codes: np.ndarray, title: str) -> None:
+    """Draw confusion.png, codes.png and first_layer.png."""
+    import jax
+
+    from jaxret import metrics, viz
+    from jaxret.evaluate import encode_in_batches
+    from jaxret.hashers.deep import functions_of
+
+    functions, names = functions_of(hasher), query.class_names
+    logits = np.asarray(encode_in_batches(jax.jit(functions.classify), params, query.images))
+    counts = metrics.confusion_counts(query.labels, np.argmax(logits, axis=1), len(names))
+    figure = viz.confusion_matrix(counts, names, title=title)
+    harness.save_figure(into / "confusion.png", figure)
+
+    first = _rows_by_class(query)
+    least = min(map(len, first.values()))
+    bits = codes[[rows[:least] for rows in first.values()]] >= 0
+    harness.save_figure(into / "codes.png", viz.code_strips(bits, list(first), title=title))
+
+    image = query.images[first.get(SHOWN[0], first[names[0]])[0]]
+    filters = params.get("average", params)["params"]["trunk"]["Conv_0"]["kernel"]
+    maps = functions.maps(params, image[None])[0][0]
+    layer = [np.asarray(values, np.float32) for values in (filters, maps)]
+    harness.save_figure(into / "first_layer.png", viz.first_layer(image, *layer, title=title))
+
+
 def named(runs: list[Run]) -> dict[str, Run]:
-    """By depth, and by the folder's name where that does not tell them apart."""
+    """Return runs by depth, and by the folder's name where several have one depth and length."""
     times = collections.Counter((run.depth, run.bits) for run in runs)
 
     def name(run):
@@ -150,8 +155,8 @@ def named(runs: list[Run]) -> dict[str, Run]:
     return {name(run): run for run in runs}
 
 
-def grid(runs: list[Run], queries: slice, name_of) -> Any:
-    """The first ten results of several runs, all of a query's together."""
+def grid(runs: list[Run], queries: slice, name_of: Callable[[Run], str]) -> Any:
+    """Return a figure of the first results of several runs, those of a query below each other."""
     from jaxret import viz
 
     columns = [
@@ -159,46 +164,55 @@ def grid(runs: list[Run], queries: slice, name_of) -> Any:
         for field in ("queries", "found", "right", "distances")
     ]
     columns = [column.reshape(-1, *column.shape[2:]) for column in columns]
-    names = [name_of(run) for run in runs] * (len(columns[0]) // len(runs))
-    return viz.retrieval_grid(*columns, names)
+    rows = [name_of(run) for run in runs] * (len(columns[0]) // len(runs))
+    classes = [name for name in runs[0].classes[queries] for _ in runs]
+    title = _title(runs)
+    return viz.retrieval_grid(*columns, rows, classes=classes, distance="hamming", title=title)
+
+
+def _title(runs: list[Run]) -> str:
+    datasets = sorted({run.dataset for run in runs})
+    return f"{', '.join(datasets)}: {', '.join(run.name for run in runs)}"
 
 
 def draw_together(runs: list[Run], into: Path) -> None:
-    """The figures that compare runs."""
+    """Draw the figures that compare runs."""
     from jaxret import viz
 
     panels: dict[str, dict[str, Any]] = {}
     for bits in sorted({run.bits for run in runs}):
-        of_bits = named([run for run in runs if run.bits == bits])
-        panels[f"{bits} bits"] = {name: run.precision for name, run in of_bits.items()}
-    harness.save_figure(into / "precision.png", viz.precision_curves(panels, {}))
+        same = named([run for run in runs if run.bits == bits])
+        panels[f"{bits} bits"] = {name: run.precision for name, run in same.items()}
+    figure = viz.precision_curves(panels, {}, title=_title(runs))
+    harness.save_figure(into / "precision.png", figure)
     if any(run.dataset == "cifar10" and run.bits == 48 for run in runs):
         published = {
             name: (np.asarray(PRECISION_KS), np.asarray(points))
             for name, points in PRECISION.items()
         }
-        figure = viz.precision_curves({"48 bits": panels["48 bits"]}, published)
+        title = _title([run for run in runs if run.bits == 48])
+        figure = viz.precision_curves({"48 bits": panels["48 bits"]}, published, title=title)
         harness.save_figure(into / "precision-published.png", figure)
 
     # Of runs of the same network the first is shown.
     networks = {(run.depth, run.bits): run for run in reversed(runs)}
     in_order = [networks[key] for key in sorted(networks)]
     for depth in {run.depth for run in in_order}:
-        some = [run for run in in_order if run.depth == depth]
-        if len(some) > 1:
-            figure = grid(some, slice(None), lambda run: f"{run.bits} bits")
+        same = [run for run in in_order if run.depth == depth]
+        if len(same) > 1:
+            figure = grid(same, slice(None), lambda run: f"{run.bits} bits")
             harness.save_figure(into / f"by-bits-drhn{depth}.png", figure)
     for bits in {run.bits for run in in_order}:
-        some = [run for run in in_order if run.bits == bits]
-        if len(some) > 1:
-            figure = grid(some, slice(1), lambda run: f"DRHN-{run.depth}")
+        same = [run for run in in_order if run.bits == bits]
+        if len(same) > 1:
+            figure = grid(same, slice(1), lambda run: f"DRHN-{run.depth}")
             harness.save_figure(into / f"by-depth-{bits}bits.png", figure)
 
 
 def main(config: FiguresConfig) -> None:
     """Draw each run, then all."""
     into = Path(config.workdir)
-    runs = [drawn(folder, into, config.data_dir) for folder in config.folders()]
+    runs = [draw_run(folder, into, config.data_dir) for folder in config.folders()]
     draw_together(runs, into)
     for path in sorted(into.rglob("*.png")):
         print(path)

@@ -1,4 +1,4 @@
-"""Query images and what the autoencoders of finished runs make of them: a row for each run.
+"""Draw query images and their reconstructions by finished autoencoders: a row for each run.
 
     python experiments/reconstructions.py --runs=runs/A,runs/B,runs/C --out=figure2.png
 
@@ -16,14 +16,20 @@ from harness import flag
 class ReconstructionsConfig:
     """Flags."""
 
-    runs: str = flag("", "work folders of train_autoencoder.py, between commas; required")
-    names: str = flag("", "what their rows are called; none: the folders' names")
-    out: str = flag("", "the picture, a PNG file; required")
-    images: int = flag(10, "how many images, the first of each class before others")
-    data_dir: str = flag("", "where the raw files of the data sets lie [JAXRET_DATA_DIR]")
+    runs: str = flag(
+        "", "Draw these finished runs of train_autoencoder.py: work folders (required)."
+    )
+    names: str = flag("", "Name the rows so; the default is the names of the folders.")
+    out: str = flag("", "Write the picture to this PNG file (required).")
+    images: int = flag(10, "Draw this many query images, spread over the classes.", topic="data")
+    seed: int = flag(0, "Draw the images of each class by this seed.", topic="data")
+    data_dir: str = flag(
+        "", "Look for the raw files of the data sets in this folder; the default is the "
+        "environment variable JAXRET_DATA_DIR.", topic="data",
+    )  # fmt: skip
 
     def check(self) -> None:
-        """See harness.Config."""
+        """See options.Config."""
         for name in ("runs", "out"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is required")
@@ -33,25 +39,28 @@ class ReconstructionsConfig:
 
 
 def main(config: ReconstructionsConfig) -> None:
-    """Draw."""
-    import jax
+    """Draw the picture."""
+    import drawing
     import numpy as np
     import train_autoencoder
+    import training
 
     from jaxret import viz
 
-    runs, rebuilt, shown, source = config.runs.split(","), [], None, None
-    for run in runs:
-        flags, model, params, protocol = train_autoencoder.finished(run, config.data_dir)
-        if source not in (None, (flags.dataset, flags.protocol)):
-            raise ValueError(f"runs must be of the same images, {run} is of {flags.dataset}")
-        source = flags.dataset, flags.protocol
-        first = np.unique(protocol.query.labels, return_index=True)[1]
-        others = np.setdiff1d(np.arange(len(protocol.query.labels)), first)
-        shown = protocol.query.images[np.append(first, others)[: config.images]]
-        rebuilt.append(np.asarray(jax.jit(model.reconstruct)(params, shown)))
-    names = config.names.split(",") if config.names else [Path(run).name for run in runs]
-    harness.save_figure(Path(config.out), viz.reconstructions(shown, *rebuilt, names=names))
+    folders = [Path(run) for run in config.runs.split(",")]
+    rebuilt, columns, images, protocol = [], [], None, ""
+    for folder in folders:
+        _, loaded, hasher, params = training.finished(train_autoencoder, folder, config.data_dir)
+        if protocol not in ("", loaded.name):
+            raise ValueError(f"--runs must be of {protocol}, {folder} is of {loaded.name}")
+        protocol = loaded.name
+        labels = drawing.first_classes(loaded.query)
+        rows = viz.rows_across_classes(labels, config.images, config.seed)
+        images, columns = loaded.query.images[rows], drawing.class_names(loaded.query, rows)
+        rebuilt.append(np.asarray(hasher.decode(params, hasher.encode(params, images))))
+    names = config.names.split(",") if config.names else [folder.name for folder in folders]
+    figure = viz.reconstructions(images, *rebuilt, names=names, columns=columns, title=protocol)
+    harness.save_figure(Path(config.out), figure)
     print(f"written to {config.out}")
 
 

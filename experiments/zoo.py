@@ -1,9 +1,9 @@
-"""Does better reconstruction mean better retrieval? Every model of some tables, as one chart.
+"""Draw every model of some tables as a point: does better reconstruction mean better retrieval?
 
     python experiments/zoo.py --tables=runs/sahu,runs/gamal --out=zoo.png
 
-The tables are the work folders that reproduce.py filled; those of another protocol are left
-out. The rank correlation (Spearman) of error and score is printed and drawn.
+The tables are work folders that reproduce.py filled; tables of another protocol are left out. The
+rank correlation (Spearman) of error and score is printed and drawn.
 """
 
 import dataclasses
@@ -14,27 +14,37 @@ import harness
 from harness import flag
 from table import COLUMNS
 
+MEANINGS = {"mse": "squared error per pixel", "bce": "binary cross-entropy, nats per pixel"}
+
 
 @dataclasses.dataclass(frozen=True)
 class ZooConfig:
     """Flags."""
 
-    tables: str = flag("", "folders with a table.json each, or with such folders; required")
-    out: str = flag("", "the picture, a PNG file; required")
-    protocol: str = flag("mnist-test", "what the tables that count are of, as they say")
-    error: str = flag("mse/test", "a metric that the tables have beside their own, drawn across")
-    score: str = flag("map@2/retrieved", "another, drawn upwards")
-    code_size: int = flag(0, "only models whose code is so many numbers; 0: of all sizes")
+    tables: str = flag(
+        "", "Read the table.json of these folders and of the folders in them (required)."
+    )
+    out: str = flag("", "Write the picture to this PNG file (required).")
+    protocol: str = flag("mnist-test", "Count only tables of this protocol.", topic="data")
+    error: str = flag(
+        "mse/test", "Draw this extra metric of the tables across.", topic="codes and scores"
+    )
+    score: str = flag(
+        "map@2/retrieved", "Draw this extra metric upwards.", topic="codes and scores"
+    )
+    code_size: int = flag(
+        0, "Draw only models whose code is this many numbers; 0: all.", topic="codes and scores"
+    )
 
     def check(self) -> None:
-        """See harness.Config."""
+        """See options.Config."""
         for name in ("tables", "out"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is required")
 
 
 def points_of(config: ZooConfig) -> dict[str, dict[str, tuple[float, float]]]:
-    """(error, score) of every row that was run, by name, with its table's, and column."""
+    """Return (error, score) of every row that was run, by its and its table's name, and column."""
     points: dict[str, dict[str, tuple[float, float]]] = {}
     for folder in config.tables.split(","):
         files = sorted([*Path(folder).glob("table.json"), *Path(folder).glob("*/table.json")])
@@ -45,32 +55,39 @@ def points_of(config: ZooConfig) -> dict[str, dict[str, tuple[float, float]]]:
                 continue
             for row in table["rows"]:
                 for column in COLUMNS:
-                    found = row.get("beside", {}).get(column, {})
-                    if config.code_size not in (0, found.get("code_size")):
+                    metrics = row.get("metrics", {}).get(column, {})
+                    if config.code_size not in (0, metrics.get("code_size")):
                         continue
-                    if {config.error, config.score} <= found.keys():
-                        place = found[config.error], found[config.score]
+                    if {config.error, config.score} <= metrics.keys():
+                        place = metrics[config.error], metrics[config.score]
                         name = f"{row['name']} ({table['table']})"
                         points.setdefault(name, {})[column.replace("_", " ")] = place
     return points
 
 
 def main(config: ZooConfig) -> None:
-    """Draw, and print the correlation."""
+    """Draw the points, and print the correlation."""
     from scipy import stats
 
     from jaxret import viz
 
     points = points_of(config)
-    every = [place for by_column in points.values() for place in by_column.values()]
-    if len(every) < 3:
-        raise ValueError(f"--tables must have 3 results of {config.protocol}, got {len(every)}")
-    correlation = stats.spearmanr(*zip(*every, strict=True)).statistic
+    places = [place for columns in points.values() for place in columns.values()]
+    if len(places) < 3:
+        raise ValueError(f"--tables must have 3 results of {config.protocol}, got {len(places)}")
+    correlation = stats.spearmanr(*zip(*places, strict=True)).statistic
     size = f", codes of {config.code_size}" if config.code_size else ""
-    said = f"{len(every)} models of {config.protocol}{size}: rank correlation {correlation:.2f}"
-    figure = viz.numbered_points(points, config.error, config.score, said)
+    summary = f"{len(places)} models of {config.protocol}{size}: rank correlation {correlation:.2f}"
+    meaning = MEANINGS.get(config.error.partition("/")[0])
+    figure = viz.numbered_points(
+        points,
+        f"{config.error}: {meaning}" if meaning else config.error,
+        config.score,
+        f"Reconstruction error and retrieval of {summary}",
+        "Each point is a model: left is better reconstruction, up is better retrieval",
+    )
     harness.save_figure(Path(config.out), figure)
-    print(f"{said} between {config.error} and {config.score}; written to {config.out}")
+    print(f"{summary} between {config.error} and {config.score}; written to {config.out}")
 
 
 if __name__ == "__main__":

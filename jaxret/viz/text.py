@@ -137,8 +137,8 @@ def label_points(
     obstacles = np.asarray([*boxes, *(markers if marker else [])]).reshape(-1, 4)
     start = radius + 0.5 * float(sizes[:, 1].min(initial=np.inf)) if marker else 0.0
     centres = free_places(anchors, sizes, obstacles, panel.bbox.extents, start=start)
-    for note, centre, anchor in zip(notes, centres, anchors, strict=True):
+    limits = radius + np.hypot(*sizes.T) / 2 + 3 * scale  # beyond it a label needs a line
+    for note, centre, anchor, limit in zip(notes, centres, anchors, limits, strict=True):
         note.set_position(panel.transData.inverted().transform(centre))
-        near = np.hypot(*(centre - anchor)) <= (start + 2 * scale if marker else 10 * scale)
-        note.arrow_patch.set_visible(not near)
+        note.arrow_patch.set_visible(np.hypot(*(centre - anchor)) > limit)
     return notes
