@@ -167,7 +167,7 @@ def test_importing_jaxret_is_quick_and_loads_nothing_heavy():
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_explains_itself_at_once(script):
     seconds, output = cpu_seconds(script, "--help", limit=0.5)
-    assert "--" in output
+    assert output.strip()  # a module says which commands use it
     assert seconds < 0.5
     assert cpu_seconds(script, "-h", limit=0.5)[1] == output
 
