@@ -120,9 +120,11 @@ def test_loss_curves_have_a_panel_for_each_term_with_its_unit(tmp_path):
 def test_parts_of_a_term_share_a_panel():
     figure = viz.loss_curves([1, 2], {"loss/train": [3.0, 2.0], "loss/test": [3.5, 2.5]})
     (panel,) = figure.axes
-    assert panel.get_title() == "training loss\nlast: train 2, test 2.5"
+    assert panel.get_title() == "loss\nlast: train 2, test 2.5"
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["train", "test"]
     assert len({line.get_linestyle() for line in panel.lines}) == 2
+    (panel,) = viz.loss_curves([1], {"loss": [3.0], "loss/test": [3.5]}).axes
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["training", "test"]
 
 
 def test_panels_of_many_terms_fill_rows_and_the_rest_stay_empty():

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from jaxret.viz.text import heading, label_points, plain
 
 TERMS = {  # of training: name -> the field's words, unit
-    "loss": ("training loss", "weighted sum of the terms"),
+    "loss": ("loss", "weighted sum of the terms"),
     "nll": ("reconstruction, negative log-likelihood", "nats per image"),
     "kl": ("KL divergence to the prior", "nats per image"),
     "marginal_kl": ("KL divergence of the batch's mean code to the prior", "nats"),
@@ -31,6 +31,7 @@ TERMS = {  # of training: name -> the field's words, unit
     "pairwise": ("pairwise likelihood loss", "nats per pair of images"),
     "central": ("central similarity loss", "nats per bit"),
 }
+TRAINING = "training"  # a term's own values, mean over the steps of an epoch
 PANELS = 4  # in a row
 
 # Of the columns of a table: line, marker, whether it is filled.
@@ -64,7 +65,7 @@ def loss_curves(
     panels: dict[str, dict[str, Sequence[float]]] = {}
     for name, values in terms.items():
         term, _, part = name.partition("/")
-        panels.setdefault(term, {})[part] = values
+        panels.setdefault(term, {})[part or TRAINING] = values
     columns = max(1, min(PANELS, len(panels)))
     rows = max(1, -(-len(panels) // columns))
     figure = Figure(figsize=(4 * columns, 3.1 * rows + 0.6), layout="constrained")
@@ -74,7 +75,10 @@ def loss_curves(
         for i, (part, values) in enumerate(parts.items()):
             marker = "." if len(epochs) < 30 else None
             panel.plot(epochs, values, ("-", "--", ":")[i % 3], marker=marker, label=plain(part))
-        last = ", ".join(f"{part} {values[-1]:.4g}".strip() for part, values in parts.items())
+        last = ", ".join(
+            f"{part if parts.keys() != {TRAINING} else ''} {values[-1]:.4g}".strip()
+            for part, values in parts.items()
+        )
         panel.set_title(f"{textwrap.fill(words, 44)}\nlast: {plain(last)}", fontsize=9)
         panel.set_xlabel("epoch")
         panel.set_ylabel(unit)
