@@ -8,7 +8,7 @@ and continued from the saved state ends in the same parameters, bit for bit.
 import functools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +26,7 @@ Loss = Callable[..., tuple[Float[Array, ""], tuple[PyTree, dict[str, Float[Array
 # Scalars; in a sweep, one value per run. If hyper holds x_end, x goes from its value to x_end over
 # the run, by the same factor at each step. `fit` adds `steps`, the length of the run, and each step
 # adds `step`, its number, so that an optimizer can follow a schedule.
-Hyper = dict[str, Float[Array, "..."] | float]
+Hyper = Mapping[str, Any]
 
 
 class TrainState(NamedTuple):
@@ -86,7 +86,7 @@ def make_trainer(
     def start(key, hyper):
         init_key, run_key = jax.random.split(key)
         params, model_state = init(init_key)
-        opt_state = optimizer(hyper | {"step": 0.0, "steps": 1.0}).init(params)
+        opt_state = optimizer({**hyper, "step": 0.0, "steps": 1.0}).init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, run_key)
 
     def step(state, hyper, images, labels):
@@ -104,13 +104,13 @@ def make_trainer(
 
 def _annealed(hyper: Hyper, step: Int[Array, ""]) -> Hyper:
     """The scalars at a step."""
-    hyper = hyper | {"step": step.astype(jnp.float32)}
+    hyper = {**hyper, "step": step.astype(jnp.float32)}
 
     def now(name):
         start, end = hyper[name], hyper[f"{name}_end"]
         return start * (end / start) ** (hyper["step"] / hyper["steps"])
 
-    return hyper | {name: now(name) for name in hyper if f"{name}_end" in hyper}
+    return {**hyper} | {name: now(name) for name in hyper if f"{name}_end" in hyper}
 
 
 def _keys_of_step(state: TrainState) -> tuple[PRNGKeyArray, PRNGKeyArray]:
@@ -318,13 +318,13 @@ def sweep_init(trainer: Trainer, keys: Key[Array, " runs"], hyper: Hyper) -> Tra
 
     `fit` then trains them in one vmapped program.
     """
-    hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
-    for name, values in hyper.items():
+    scalars = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
+    for name, values in scalars.items():
         if values.shape != keys.shape[:1]:
             raise ValueError(
                 f"{name} needs one value for each of {keys.shape[0]} runs, got shape {values.shape}"
             )
-    return jax.vmap(trainer.init)(keys, hyper)
+    return jax.vmap(trainer.init)(keys, scalars)
 
 
 def unstack(state: TrainState, run: int) -> TrainState:
@@ -344,9 +344,9 @@ class Training(NamedTuple):
     needs_positives: bool = False  # whether two copies of an image are no pair, for want of noise
     horizon: bool = False  # whether a schedule depends on the number of epochs
     # What is measured on the training images before the first step and kept in model_state.
-    prepare: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda images: {}
+    prepare: Callable[[Any], dict[str, np.ndarray]] = lambda images: {}
     # Raises ValueError for images and labels that the loss cannot learn from.
-    check: Callable[[np.ndarray, Any], None] = lambda images, labels: None
+    check: Callable[[Any, Any], None] = lambda images, labels: None
 
 
 def start(

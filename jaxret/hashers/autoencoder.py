@@ -11,9 +11,10 @@ import optax
 
 from jaxret import train
 from jaxret.models import MODELS, Autoencoder
+from jaxret.models.layers import check_choice
 
 from . import network
-from .base import Hasher, check_choice, check_numbers, settings_from, trained, with_ends
+from .base import Hasher, check_numbers, image_shape_of, settings_from, trained, with_ends
 from .pixels import pixel_errors, scale
 from .vae import (
     LIKELIHOODS,
@@ -118,7 +119,7 @@ def autoencoder_hasher(
     if latent_dim < (1 if chosen.variational else 0):
         least = "1 for a variational autoencoder" if chosen.variational else "0"
         raise ValueError(f"latent_dim must be at least {least}, got {latent_dim}")
-    image_shape = tuple(image_shape)
+    image_shape = image_shape_of(image_shape)
     arguments = {"latent_dim": latent_dim, "image_shape": image_shape}
     spec = {"name": "autoencoder", "settings": arguments | dataclasses.asdict(chosen)}
     make = own_model or partial(MODELS[chosen.model], **chosen.model_options())
@@ -189,10 +190,10 @@ def plain(
         return mean, (model_state, {settings.loss: mean})
 
     def encode(params, images):
-        return model.apply(network.variables(params), scale(images), method="encode")
+        return network.apply(model, params, scale(images), "encode")
 
     def decode(params, z):
-        return link(model.apply(network.variables(params), z, method="decode"))
+        return link(network.apply(model, params, z, "decode"))
 
     def measure(params, key, images, labels=None):
         del key, labels

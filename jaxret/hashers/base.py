@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -18,7 +18,6 @@ from .network import weights
 
 Params = Any
 Images = UInt8[Array, "n h w c"]
-Settings = TypeVar("Settings")
 
 
 class Hasher(NamedTuple):
@@ -88,7 +87,7 @@ def fit_all(
         pairs = zip(hashers, keys, strict=True)
         return [hasher.fit(key, images, labels, **options) for hasher, key in pairs]
     runs = train.run_all(
-        [hasher.training for hasher in hashers],
+        [hasher.training for hasher in hashers if hasher.training is not None],
         keys,
         images,
         labels,
@@ -98,8 +97,8 @@ def fit_all(
     return [(weights(state), info) for state, info in runs]
 
 
-def settings_from(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
-    """Make a hasher's settings from keyword arguments.
+def settings_from(kind: Any, given: Mapping[str, Any]) -> Any:
+    """Make a hasher's settings, a dataclass with a check, from keyword arguments.
 
     Raises ValueError for a name that is no setting, with the closest one, and for what the check of
     the settings refuses.
@@ -123,13 +122,17 @@ def _plain(value, kind):
     return float(value) if kind is float and isinstance(value, int) else value
 
 
-def check_choice(name: str, value: str, choices: Mapping[str, Any] | Sequence[str]) -> None:
-    """Refuse a name that is not among the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+def image_shape_of(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Height, width and channels as a tuple of whole numbers above 0; ValueError otherwise."""
+    if len(shape) != 3 or not all(int(size) == size and size > 0 for size in shape):
+        raise ValueError(f"image_shape must be height, width and channels, got {shape}")
+    height, width, channels = (int(size) for size in shape)
+    return height, width, channels
 
 
-def check_numbers(settings: Any, names: Sequence[str], least: float | int, *, strict: bool = False):
+def check_numbers(
+    settings: Any, names: Sequence[str], least: float | int, *, strict: bool = False
+) -> None:
     """Refuse settings below a least value (or equal to it, if strict) or not finite."""
     for name in names:
         value = getattr(settings, name)

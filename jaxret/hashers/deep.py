@@ -17,9 +17,10 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxret import augment, losses, relax, train
 from jaxret.models import HashNet
+from jaxret.models.layers import check_choice
 
 from . import network
-from .base import Hasher, check_choice, check_numbers, settings_from, trained
+from .base import Hasher, check_numbers, image_shape_of, settings_from, trained
 from .objective import Term, select, weighted_sum
 from .pixels import Images, scale
 from .vae import Augment
@@ -31,7 +32,7 @@ MOMENTUM = 0.9
 
 def drops(*places: float) -> Schedule:
     """Divide the learning rate by 10 at each of these shares of the run."""
-    return lambda done: 0.1 ** sum(jnp.where(done >= place, 1.0, 0.0) for place in places)
+    return lambda done: 0.1 ** jnp.sum(done >= jnp.asarray(places))
 
 
 def one_cycle(warmup: float) -> Schedule:
@@ -179,7 +180,7 @@ def deep_hasher(
             it for labels that do not fit num_classes.
     """
     chosen = settings_from(DeepSettings, settings)
-    image_shape = tuple(image_shape)
+    image_shape = image_shape_of(image_shape)
     arguments = {"bits": bits, "num_classes": num_classes, "image_shape": image_shape}
     spec_settings = arguments | {"depth": depth} | dataclasses.asdict(chosen)
     model = HashNet(depth, bits, num_classes, chosen.bn_order, jnp.dtype(chosen.dtype))
@@ -236,14 +237,16 @@ def check_labels(images: Any, labels: Any, *, num_classes: int) -> None:
 
 def functions_of(hasher: Hasher) -> Functions:
     """What the network of a hasher made by `deep_hasher` can do beyond encoding."""
-    settings = dict(hasher.spec["settings"])
-    network_names = ("depth", "bits", "num_classes", "bn_order")
-    model = HashNet(*(settings[name] for name in network_names), jnp.dtype(settings["dtype"]))
+    if hasher.spec is None or hasher.spec["name"] != "deep":
+        raise ValueError("functions_of takes a hasher made by deep_hasher")
+    settings = hasher.spec["settings"]
+    names = ("depth", "bits", "num_classes", "bn_order")
+    model = HashNet(**{n: settings[n] for n in names}, dtype=jnp.dtype(settings["dtype"]))
     return _functions(model, RELAXATIONS[settings["relaxation"]][0])
 
 
 def _functions(model: HashNet, visible: Callable) -> Functions:
-    def run(params, method, x):
+    def run(params, method, x) -> Any:
         kept = params.get("average", params)
         variables = {name: kept[name] for name in ("params", "batch_stats")}
         return model.apply(variables, x, method=method)
@@ -321,7 +324,8 @@ def crop_augmentation(settings: DeepSettings, image_shape: tuple[int, int, int])
 
 def mean_image(images: UInt8[np.ndarray | Array, "n h w c"]) -> Float[np.ndarray, "h w c"]:
     """Each pixel's mean over images, in [0, 1]."""
-    return (np.mean(np.asarray(images), axis=0, dtype=np.float64) / 255).astype(np.float32)
+    mean = np.asarray(np.mean(np.asarray(images), axis=0, dtype=np.float64))
+    return (mean / 255).astype(np.float32)
 
 
 def _averaged(old, new, hyper):

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxret import losses, relax
-
-from .base import check_choice
+from jaxret.models.layers import check_choice
 
 Parameters = Float[Array, "n p"]
 Code = Float[Array, "n b"]
@@ -148,9 +147,14 @@ def gumbel(
         return logits, relax.gumbel_noise(key, logits.shape)
 
     def sample(key, parameters, temperature):
-        return relax.gumbel_softmax(*noisy(key, parameters), temperature, hard).reshape(
-            parameters.shape
-        )
+        logits, noise = noisy(key, parameters)
+        soft = relax.gumbel_softmax(logits, noise, temperature, hard)
+        return jnp.reshape(soft, parameters.shape)
+
+    def draw(key, parameters):
+        # The largest of logits plus Gumbel noise is a sample of the categorical distribution.
+        logits, noise = noisy(key, parameters)
+        return one_hot((logits + noise).reshape(parameters.shape))
 
     def probabilities(parameters):
         return jax.nn.softmax(grouped(parameters)).reshape(parameters.shape)
@@ -164,8 +168,7 @@ def gumbel(
         head_size=size,
         code_size=size,
         sample=sample,
-        # The largest of logits plus Gumbel noise is a sample of the categorical distribution.
-        draw=lambda key, parameters: one_hot(sum(noisy(key, parameters)).reshape(parameters.shape)),
+        draw=draw,
         mean=one_hot,
         kl=lambda parameters: losses.categorical_kl(grouped(parameters)),
         distance="hamming",

@@ -28,6 +28,11 @@ def variables(params: PyTree) -> PyTree:
     return params if "params" in params else {"params": params}
 
 
+def apply(model: nn.Module, params: PyTree, x: Any, method: str) -> Any:
+    """What a method of a trained model gives, without noise."""
+    return model.apply(variables(params), x, method=method)
+
+
 def initial(
     model: nn.Module, key: PRNGKeyArray, image_shape: tuple[int, int, int], draw: Callable
 ) -> tuple[PyTree, PyTree]:

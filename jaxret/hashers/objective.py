@@ -6,6 +6,8 @@ Weights are scalars so that runs with different weights share a compiled program
 are is fixed when a hasher is made.
 """
 
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +26,8 @@ def weighted_sum(
     A term without a scalar of its name has weight 1.
     """
     values = {name: term(outputs, hyper) for name, term in terms.items()}
-    total = sum(hyper[name] * value if name in hyper else value for name, value in values.items())
+    weighted = [hyper[name] * value if name in hyper else value for name, value in values.items()]
+    total = functools.reduce(operator.add, weighted)
     return total, {"loss": total, **values}
 
 

@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray, UInt8
 
 from jaxret import augment, losses, relax, train
 from jaxret.models import Autoencoder, dense_autoencoder
+from jaxret.models.layers import check_choice
 
 from . import network
-from .base import Hasher, check_choice, check_numbers, settings_from, trained, with_ends
+from .base import Hasher, check_numbers, image_shape_of, settings_from, trained, with_ends
 from .latents import BIT_GRADIENTS, LATENTS, SIGN_GRADIENTS, Latent
 from .objective import Term, select, weighted_sum
 from .pixels import Images, pixel_errors, scale
@@ -175,7 +176,7 @@ def vae_hasher(latent_dim: int, image_shape: tuple[int, int, int], **settings: A
     chosen = settings_from(VaeSettings, settings)
     if latent_dim < 1:
         raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
-    image_shape = tuple(image_shape)
+    image_shape = image_shape_of(image_shape)
     latent = make_latent(latent_dim, chosen)
     model = dense_autoencoder(image_shape, latent.head_size, chosen.hidden)
     arguments = {"latent_dim": latent_dim, "image_shape": image_shape}
@@ -302,10 +303,10 @@ def _functions(model: Autoencoder, latent: Latent, likelihood: str) -> dict[str,
     negative_log_likelihood, link = LIKELIHOODS[likelihood]
 
     def pixels(params, z):
-        return model.apply(network.variables(params), z, method="decode")
+        return network.apply(model, params, z, "decode")
 
     def parameters_of(params, images):
-        return model.apply(network.variables(params), scale(images), method="encode")
+        return network.apply(model, params, scale(images), "encode")
 
     def draw(key, images, parameters):
         draws = jax.vmap(lambda key, row: latent.draw(key, row[None])[0])

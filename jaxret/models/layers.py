@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import jax
@@ -26,8 +26,8 @@ FEW_CHANNELS = 4  # up to here a product of matrices is faster on CPU than XLA's
 CELLS = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
 
-def check_choice(name: str, value: str, choices: dict) -> None:
-    """Raise ValueError if a value is not a key of the choices."""
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raise ValueError if a value is not among the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
