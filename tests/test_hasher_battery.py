@@ -19,16 +19,14 @@ from jaxret.hashers.keep import make_hasher
 
 SHAPE, CLASSES, N = (8, 8, 1), 3, 48
 BITS = 6
+NETWORK = {"image_shape": SHAPE, "epochs": 1, "batch_size": 16}
 SETTINGS = {
-    "vae": {"latent_dim": BITS, "image_shape": SHAPE, "hidden": (8,), "epochs": 1, "batch_size": 16},
-    "autoencoder": {"latent_dim": BITS, "image_shape": SHAPE, "epochs": 1, "batch_size": 16},
-    "deep": {
-        "bits": BITS, "num_classes": CLASSES, "image_shape": SHAPE, "epochs": 1, "batch_size": 16,
-        "learning_rate": 0.01,
-    },
+    "vae": NETWORK | {"latent_dim": BITS, "hidden": (8,)},
+    "autoencoder": NETWORK | {"latent_dim": BITS},
+    "deep": NETWORK | {"bits": BITS, "num_classes": CLASSES, "learning_rate": 0.01},
     "pixels": {},
     "pca": {"dims": BITS},
-}  # fmt: skip
+}
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 every = pytest.mark.parametrize("name", HASHERS)
