@@ -29,7 +29,8 @@ def started(hasher):
 
     from jaxret import hashers
 
-    state = hasher.training.trainer.init(jax.random.key(0), hasher.training.hyper)
+    init, hyper = hasher.training.trainer.init, hasher.training.hyper
+    state = jax.jit(lambda key: init(key, hyper))(jax.random.key(0))  # one program, not fifty
     return hasher.encode, hashers.weights(state)
 
 

@@ -37,7 +37,7 @@ def one_epoch(
     hyper = {name: jnp.float32([one[name] for one in scalars]) for name in scalars[0]}
     if runs == 1:
         hyper = {name: value[0] for name, value in hyper.items()}
-        state = train.start(first, jax.random.key(0), images)
+        state = jax.jit(lambda key: train.start(first, key, images))(jax.random.key(0))
     else:
         state = train.sweep_init(first.trainer, jax.random.split(jax.random.key(0), runs), hyper)
         epoch = jax.vmap(epoch, (0, 0, None, None))

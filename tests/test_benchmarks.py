@@ -1,6 +1,7 @@
 """Benchmarks: rows keep the contract, a wrong answer is noticed, the accelerator's plan is kept."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -123,15 +124,14 @@ def test_a_module_says_in_one_line_that_it_is_no_command(module):
     assert line.startswith(f"{module}.py is a module, not a command;")
 
 
-def test_a_script_names_its_flags_in_sentences_without_jax(tmp_path):
-    code = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+def test_a_script_names_its_flags_in_sentences_without_jax():
     for script in ("search", "search_device", "encode", "train", "train_device", "scale",
                    "check_device", "run_accelerator"):  # fmt: skip
         path = ROOT / "benchmarks" / f"{script}.py"
-        command = [sys.executable, "-X", "importtime", "-c", code, str(path), "-h"]
+        command = [sys.executable, "-X", "importtime", path, "-h"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert "| jax\n" not in done.stderr, script
+        assert not re.search(r"\| +jax$", done.stderr, re.MULTILINE), script
         assert "--quick" in done.stdout, script
 
 
