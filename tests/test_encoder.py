@@ -372,7 +372,7 @@ def test_a_hasher_that_is_not_known_here_is_named(kept, monkeypatch):
     [
         (
             {"hasher": {"name": "itq", "settings": {"bits": 4, "new": 1}}},
-            "from its settings: .*new",
+            "'itq' that it refuses here: .*new",
         ),
         ({"hasher": {"name": "itq", "settings": {"bits": 0}}}, "must be at least 1, got 0"),
         ({"bits_or_dims": 5}, "saved with 5 numbers per code"),

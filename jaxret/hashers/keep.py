@@ -16,7 +16,7 @@ from jaxret.encoder import EncoderError
 from .base import Hasher
 
 RESIZE = "square, bicubic, centre"
-SCALING = "bytes are divided by 255 inside the hasher"
+SCALING = "by the hasher, which takes bytes"
 
 
 class Encoder(NamedTuple):
