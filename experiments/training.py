@@ -42,16 +42,16 @@ def main(config: harness.Config, script: ModuleType) -> None:
     positives = script.positives(config, protocol.train.images)
     if hasher.training is not None:
         hasher.training.check(protocol.train.images, protocol.train.labels)
-    horizon = hasher.training is not None and hasher.training.horizon
-    with harness.Workdir(config, protocol.train, horizon) as workdir:
-        if hasher.training is None:
-            params, history, record = _fit_at_once(config, hasher, protocol)
-        else:
-            start = initial_state(config, hasher, protocol.train.images)
+    learns = hasher.training is not None
+    start = initial_state(config, hasher, protocol.train.images) if learns else None
+    with harness.Workdir(config, protocol.train, learns and hasher.training.horizon) as workdir:
+        if learns:
             watch = script.watch(config, hasher, protocol) if hasattr(script, "watch") else None
             params, history, record = train(
                 workdir, config, hasher, start, protocol.train, positives, watch
             )
+        else:
+            params, history, record = _fit_at_once(config, hasher, protocol)
         report.finish(workdir, config, script, hasher, params, protocol, overlap, history, record)
 
 
@@ -201,13 +201,13 @@ def initial_state(config: harness.Config, hasher: Any, images: Any) -> Any:
     import jax
 
     from jaxret import train
+    from jaxret.hashers import weights
 
     state = train.start(hasher.training, jax.random.key(config.seed), images)
     resumed = config.resume and any(Path(config.workdir).glob("checkpoints/[0-9]*"))
     if not config.init_from or resumed:
         return state
-    own = {"params": state.params, "model_state": state.model_state}
-    there = _weights_of(Path(config.init_from), state)
+    own, there = weights(state), _weights_of(Path(config.init_from), state)
     differing = _differences(own, there)
     if differing:
         raise ValueError(
@@ -217,23 +217,23 @@ def initial_state(config: harness.Config, hasher: Any, images: Any) -> Any:
     named = dict(jax.tree_util.tree_leaves_with_path(there))
     flat, tree = jax.tree_util.tree_flatten_with_path(own)
     taken = jax.tree.unflatten(tree, [jax.numpy.asarray(named[path]) for path, _ in flat])
-    return state._replace(**taken)
+    if not state.model_state:
+        return state._replace(params=taken)
+    return state._replace(params=taken.pop("params"), model_state=taken)
 
 
-def _weights_of(run: Path, like: Any) -> dict[str, Any]:
-    """Params and model_state of a kept encoder, of a run's, or of a run's newest checkpoint."""
+def _weights_of(run: Path, like: Any) -> Any:
+    """The weights of a kept encoder, of a run's, or of a run's newest checkpoint."""
     from jaxret import checkpoint, encoder
+    from jaxret.hashers import weights
 
     for folder in (run / "encoder", run):
         if (folder / encoder.HEADER).exists():
-            _, tree = encoder.read(folder)
-            model_state = {name: value for name, value in tree.items() if name != "params"}
-            return {"params": tree.get("params", {}), "model_state": model_state}
+            return encoder.read(folder)[1]
     if not (run / "checkpoints").is_dir():
         raise ValueError(f"--init_from={run} is neither a run's folder nor a kept encoder")
     with checkpoint.Checkpoints(run / "checkpoints", None) as checkpoints:
-        state = checkpoints.restore(like)
-    return {"params": state.params, "model_state": state.model_state}
+        return weights(checkpoints.restore(like))
 
 
 def _differences(own: Any, there: Any) -> list[str]:
