@@ -12,7 +12,7 @@ jit types and shapes only, and never calculates in a narrow type that it was giv
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 NO_LABEL = -1
+Whole = SupportsIndex | SupportsFloat
 Values = Shaped[Array | np.ndarray, "..."] | Sequence | int | np.generic  # as a caller has them
 
 
@@ -123,9 +124,9 @@ def _counts(total: Any, relevant: Any):
     return total, relevant
 
 
-def _number(name: str, value: SupportsIndex) -> int:
+def _number(name: str, value: Any) -> int:
     try:
-        return operator.index(value)
+        return operator.index(int(value) if isinstance(value, float) and value % 1 == 0 else value)
     except TypeError:
         raise ValueError(f"{name} must be a whole number, got {value!r}") from None
 
@@ -182,7 +183,7 @@ def mean_average_precision(
 ) -> Float[Array, ""]:
     """Return the mean over queries of average precision (Torres 2018, eq. 4.1).
 
-    With `retrieved` and k = 1 it is the accuracy of the nearest neighbour.
+    With `retrieved` and k = 1 it is the accuracy of the nearest neighbor.
     """
     return jnp.mean(average_precision(relevant, ap_divisor(relevant, num_relevant, divisor)))
 
@@ -218,7 +219,7 @@ def _hits_at(relevant, ks):
 
 
 def counts_by_distance(
-    distances: Values, relevant: Values, levels: SupportsIndex
+    distances: Values, relevant: Values, levels: Whole
 ) -> tuple[Int[Array, "q l"], Int[Array, "q l"]]:
     """Count the results, and the relevant results, at each distance from 0 to levels - 1.
 
@@ -255,7 +256,7 @@ def tie_aware_average_precision(
     total: Values,
     relevant: Values,
     divisor: str = "all",
-    k: SupportsIndex | None = None,
+    k: Whole | None = None,
 ) -> TieAware:
     """Average precision when results at the same distance come in no particular order.
 
@@ -351,7 +352,7 @@ def _harmonic(a, m):
 def _hypergeometric(x, m, t, r, possible):
     """The probability that m of t results, r of them relevant, drawn at random hold x relevant.
 
-    From the ratios of neighbouring probabilities: factorials would overflow.
+    From the ratios of neighboring probabilities: factorials would overflow.
     """
     x, m, t, r = (values.astype(jnp.float32) for values in (x, m, t, r))
     ratio = (r - x + 1) * (m - x + 1) / jnp.maximum(x * (t - r - m + x), 1)
@@ -376,7 +377,7 @@ def precision_recall_curve(
 
 
 def precision_within_radius(
-    total: Values, relevant: Values, radius: SupportsIndex
+    total: Values, relevant: Values, radius: Whole
 ) -> tuple[Float[Array, " q"], Bool[Array, " q"]]:
     """Precision of the results within a Hamming radius, and which queries find none at all.
 
@@ -423,7 +424,7 @@ def _pair(name: str, one: Any, other_name: str, other: Any) -> tuple[np.ndarray,
 
 
 def confusion_counts(
-    labels: Values, predicted: Values, num_classes: SupportsIndex
+    labels: Values, predicted: Values, num_classes: Whole
 ) -> Int[np.ndarray, "c c"]:
     """Count how many images of each class (row) were taken for each class (column)."""
     num_classes = _number("num_classes", num_classes)

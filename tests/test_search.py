@@ -77,7 +77,7 @@ def test_codes_of_any_length_are_searched(bits, k):
 LAID_OUT = 2000
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     bits=st.sampled_from([1, 12, 64, 100]),
     n=st.integers(0, LAID_OUT),

@@ -1,6 +1,6 @@
 """Selection by counting: which rows are the k nearest, without sorting the gallery.
 
-Hamming distances are small integers. The distance t of the k-th neighbour is found by bisection,
+Hamming distances are small integers. The distance t of the k-th neighbor is found by bisection,
 each probe a pass that counts the rows within a distance; then the rows nearer than t and the first
 of those at t, in the order of rows, are exactly k. They leave their bit masks by rank: the j-th set
 bit of all is found through counts per cluster, per group and within a word.

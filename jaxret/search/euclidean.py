@@ -22,7 +22,7 @@ from jaxret.search.select import Compiled, noinline, on_cpu, smallest
 from jaxret.search.vectors import TILE, direct, slack, squared_norms
 
 CLUSTER = 32  # groups
-MANY = 64  # neighbours: beyond, groups are smaller on any device
+MANY = 64  # neighbors: beyond, groups are smaller on any device
 LARGE = 8  # from an eighth of the gallery on, no bound pays
 CHOICE = 4  # reading one number of a group costs as much as choosing among so many groups
 NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once

@@ -16,7 +16,7 @@ MOST_ROWS = np.iinfo(np.int32).max  # rows on a device are numbered by int32
 PADDED = 2**16  # columns: results are padded up to so many
 
 
-def whole(name: str, value: Whole, least: int = 1) -> int:
+def whole(name: str, value: Any, least: int = 1) -> int:
     """Return a count as an int: from any integer or integral float, or an array without axes."""
     number = None
     if getattr(value, "shape", ()) == () and not isinstance(value, (bool, np.bool_, str, bytes)):
@@ -54,7 +54,7 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else type(value).__name__
 
 
-def columns(k: Whole, rows: int) -> int:
+def columns(k: Any, rows: int) -> int:
     """Return how many columns the result for k neighbors has among so many rows.
 
     These are k, but no more than `PADDED` or the rows, whichever is greater: a k far beyond the
