@@ -522,7 +522,7 @@ def test_the_command_writes_tables_with_their_text_and_charts(tmp_path):
         "--dataset=digits",
         "--epochs=1",
         "--seeds=1",
-        "--rows=(levels = 2$|2 comp|Q, 10 bits$)",
+        "--rows=(levels = 2$|, 2 comp|Q, 10 bits$)",
     )
     asked = "--table=torres2018:4.5,torres2018:baselines"
     command = [sys.executable, ROOT / "experiments" / "reproduce.py", asked, *flags]
