@@ -134,26 +134,33 @@ def num_cpus() -> int:
 
 
 def _read(path: Path, image_size: int) -> UInt8[np.ndarray, "s s 3"]:
-    from PIL import ExifTags, Image
+    from PIL import Image
 
     with Image.open(path) as image:
         # Twice as many pixels are an error of Pillow's; so many are a warning, which a thread
         # cannot make an error without changing the warnings of all.
         if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise DataError(f"{image.width} x {image.height} pixels could be a decompression bomb")
-        # A JPEG is decoded at the smallest scale above twice the size wanted: 10 times as fast for
-        # a photograph, and within a grey level of the full scale.
-        draft = image.draft(None, (2 * image_size, 2 * image_size))
-        image.load()  # only now is all metadata read; a TIFF is turned upright here
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        # The last row and column of a draft may hold a part of a pixel.
-        _, (_, _, width, height) = draft or (None, (0, 0, *image.size))
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            image = Image.fromarray(_to_bytes(np.asarray(image)))
-        elif image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        image = _square(image.convert("RGB"), (width, height), image_size)
+        return upright_square(image, image_size)
+
+
+def upright_square(image: Any, image_size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """Return an image that Pillow has opened, and not decoded yet, by the rule of `read_image`."""
+    from PIL import ExifTags, Image
+
+    # A JPEG is decoded at the smallest scale above twice the size wanted: 10 times as fast for
+    # a photograph, and within a grey level of the full scale.
+    draft = image.draft(None, (2 * image_size, 2 * image_size))
+    image.load()  # only now is all metadata read; a TIFF is turned upright here
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    # The last row and column of a draft may hold a part of a pixel.
+    _, (_, _, width, height) = draft or (None, (0, 0, *image.size))
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_to_bytes(np.asarray(image)))
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    image = _square(image.convert("RGB"), (width, height), image_size)
     return np.asarray(image if turn is None else image.transpose(turn))
 
 

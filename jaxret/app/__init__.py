@@ -1,0 +1,1 @@
+"""The command `jaxret`: the face of `jaxret.index` for people and for scripts."""

@@ -1,0 +1,271 @@
+"""The command `jaxret`: arguments in, exit status out.
+
+0 found or done; 1 nothing found; 2 wrong use or an error, in one line; 3 done, but files were
+skipped or a removal was refused; 130 interrupted, what is done is kept.
+"""
+
+import argparse
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import jaxret
+
+FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d)?)?)?)?")
+_EPILOG = """\
+A QUERY is an image file, - for the bytes of one on stdin, or id:N. jaxret searches by image, not by
+words, and opens no URL:  curl -s URL | jaxret search -      wl-paste | jaxret search -
+
+The index of a folder is PHOTOS/.jaxret. It is found from the first QUERY or FILE upwards, else from
+the current folder, or by --index DIR or JAXRET_INDEX. Nothing else is written, nothing is deleted.
+HEIC needs pillow-heif; RAW files and videos are not indexed. There is no watcher: jaxret index is
+quick.
+
+Exit status: 0 found or done, 1 nothing found, 2 wrong use or error, 3 done, but files were skipped
+or a removal was refused, 130 interrupted.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong use is told in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message}; see {self.prog} --help\n")
+        raise SystemExit(ERROR)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    debug = bool(os.environ.get("JAXRET_DEBUG"))
+    try:
+        options = _parser().parse_args(arguments)
+        _prepare(debug)
+        status = importlib.import_module("jaxret.app.commands").run(options)
+        sys.stdout.flush()
+        return status
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else ERROR
+    except BrokenPipeError:  # who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FOUND
+    except KeyboardInterrupt:
+        sys.stderr.write("\njaxret: interrupted; what is done is kept\n")
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    from jaxret.app.output import tell
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    expected = isinstance(error, (ValueError, OSError))
+    tell(f"jaxret: {text}" if expected else f"jaxret: {type(error).__name__}: {text} (a defect; "
+         "JAXRET_DEBUG=1 shows where)")  # fmt: skip
+    return ERROR
+
+
+def _prepare(debug: bool) -> None:
+    """Keep compiled programs in the user's cache folder, and libraries silent."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    defaults = {
+        "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, "jaxret", "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    if not debug and not sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="jaxret",
+        description="Find similar images in a folder of your own, offline.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"jaxret {jaxret.__version__}")
+    parser.add_argument(
+        "--completion", metavar="SHELL", action=_Completion, help="print completions: bash or fish"
+    )
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+    )
+    for add in (_index, _search, _duplicates, _info, _evaluate, _merge, _export):
+        add(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, text: str, *, index: bool = True) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=_EPILOG if name == "search" else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if index:
+        parser.add_argument("--index", metavar="DIR", help="the index to use, or to make")
+    parser.add_argument("-q", "--quiet", action="store_true", help="results and errors only")
+    return parser
+
+
+def _index(commands: Any) -> None:
+    parser = _add(commands, "index", "index a folder of photos, or bring its index up to date")
+    add = parser.add_argument
+    add("photos", metavar="PHOTOS", help="the folder; nothing but its .jaxret is written")
+    add("--model", metavar="MODEL", help="photo (default; by content), look (layout and colour, "
+        "needs no weights), labels (learns from sub-folders), or an encoder folder")  # fmt: skip
+    add("--bits", type=_whole, metavar="N", help="length of the codes (photo: 256)")
+    add("--dims", type=_whole, metavar="N", help="real vectors of this length instead of bits")
+    add("--labels", metavar="FILE.csv", help="labels: columns file,label")
+    add("--vectors", metavar="FILE.npy", help="index these vectors, f32[n d]; FILE.txt names a "
+        "path for each row, without it they follow the sorted paths")  # fmt: skip
+    add("--exclude", metavar="GLOB", action="append", help="leave out names or paths; kept for "
+        "later runs, --exclude= forgets them")  # fmt: skip
+    add("--hidden", action="store_true", default=None, help="names that begin with a dot as well")
+    add("--recheck", action="store_true", help="read every file, whatever its date says")
+    add("--rebuild", action="store_true", help="learn a new model and code everything anew")
+    add("--forget-missing", action="store_true", help="remove however many images are gone")
+    add("--shard", type=_shard, metavar="I/N", help="the I-th of N shares; needs an encoder folder")
+    add("--json", action="store_true", help="the summary as JSON")
+
+
+def _search(commands: Any) -> None:
+    parser = _add(commands, "search", "find the images that are most similar to a QUERY")
+    add = parser.add_argument
+    add("queries", metavar="QUERY", nargs="+", help="an image file, - or id:N; several are added")
+    add("--not", dest="negative", metavar="QUERY", action="append", default=[],
+        help="an image to be unlike")  # fmt: skip
+    add("-n", type=_whole, default=20, metavar="N", help="how many results (20)")
+    add("--max-distance", type=float, metavar="D", help="results within this distance only")
+    add("--in", dest="folders", metavar="FOLDER", action="append", default=[],
+        help="images below this folder only")  # fmt: skip
+    add("--label", dest="labels", metavar="NAME", action="append", default=[],
+        help="images of this label only")  # fmt: skip
+    add("--newer", type=_date, metavar="DATE", help="taken at this date or later (2024-05-31)")
+    add("--older", type=_date, metavar="DATE", help="taken before this date")
+    add("--min-size", type=_size, metavar="WxH", help="at least so many pixels")
+    _outputs(parser)
+
+
+def _duplicates(commands: Any) -> None:
+    parser = _add(commands, "duplicates", "group images that are nearly the same; deletes nothing")
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--max-distance", type=float, metavar="D", help="from the one that is kept; "
+                       "default: one pair by chance is expected")  # fmt: skip
+    which.add_argument("--exact", action="store_true", help="equal bytes only")
+    add("--keep", metavar="RULE", action="append", default=[], help="largest (default), oldest, "
+        "newest, shortest (path) or in:FOLDER; several in turn")  # fmt: skip
+    add("--in", dest="folders", metavar="FOLDER", action="append", default=[],
+        help="images below this folder only")  # fmt: skip
+    add("--ignore", metavar="FILE", help="lines of digests of images that are no duplicates")
+    _outputs(parser)
+
+
+def _outputs(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--paths", action="store_true", help="paths only, one a line")
+    which.add_argument("-0", "--null", action="store_true", help="paths only, each ended by NUL")
+    which.add_argument("--json", action="store_true", help="one JSON document")
+    which.add_argument("--html", metavar="FILE", help="a contact sheet, one file")
+
+
+def _info(commands: Any) -> None:
+    parser = _add(commands, "info", "tell of the index, of a file, or how far two files are apart")
+    parser.add_argument("files", metavar="FILE", nargs="*", help="up to two image files or id:N")
+    parser.add_argument("--verify", action="store_true", help="read every byte of the index")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def _evaluate(commands: Any) -> None:
+    parser = _add(
+        commands, "evaluate", "score the index: each image of a class is searched among the others"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def _merge(commands: Any) -> None:
+    parser = _add(commands, "merge", "join indexes of shards to a new one", index=False)
+    parser.add_argument("out", metavar="OUT", help="the new index")
+    parser.add_argument("sources", metavar="IN", nargs="+", help="indexes of one encoder")
+
+
+def _export(commands: Any) -> None:
+    parser = _add(commands, "export", "write codes, paths and labels for other programs")
+    parser.add_argument("folder", metavar="DIR", help="a new folder: .npy and CSV, Parquet where "
+                        "pyarrow is installed, a FAISS index where faiss is")  # fmt: skip
+
+
+def _whole(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0 is expected, got {text!r}")
+    return value
+
+
+def _date(text: str) -> str:
+    if not _DATE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"a date such as 2024-05-31 is expected, got {text!r}")
+    return text.replace(" ", "T")
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,9})[xX×](\d{1,9})", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"a size such as 640x480 is expected, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"I/N with 1 <= I <= N is expected, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+class _Completion(argparse.Action):
+    """Prints what a shell completes."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        words = {
+            name: " ".join(o for action in sub._actions for o in action.option_strings)
+            for name, sub in commands.choices.items()
+        }
+        if values == "bash":
+            cases = "\n".join(f"    {name}) words='{text}';;" for name, text in words.items())
+            sys.stdout.write(
+                "_jaxret() {\n  local words=\n  case ${COMP_WORDS[1]} in\n"
+                f"{cases}\n    *) words='{' '.join(words)} --help --version';;\n  esac\n"
+                '  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))\n}\n'
+                "complete -o default -F _jaxret jaxret\n"
+            )
+        elif values == "fish":
+            for name in words:
+                sys.stdout.write(f"complete -c jaxret -n __fish_use_subcommand -a {name}\n")
+            for name, text in words.items():
+                for word in (w for w in text.split() if w.startswith("--")):
+                    seen = f"__fish_seen_subcommand_from {name}"
+                    sys.stdout.write(f"complete -c jaxret -n '{seen}' -l {word[2:]}\n")
+        else:
+            parser.error(f"--completion must be bash or fish, got {values!r}")
+        parser.exit(FOUND)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+"""Which model an index is coded with, and how its files become codes."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxret.index import contents, model
+from jaxret.index.catalogue import Catalogue, Staged
+from jaxret.index.contents import Picture, Reading, UnreadableError
+from jaxret.index.pipeline import in_order
+from jaxret.index.places import PhotoIndexError, Place
+from jaxret.index.scan import Listing, path_digest, sort_key
+
+DEFAULT = "photo"
+NAMES = ("photo", "look", "labels")
+
+
+class Request(NamedTuple):
+    """What a user wants of the model; None where nothing was said. See `build`."""
+
+    model: str | None = None
+    bits: int | None = None
+    dims: int | None = None
+    labels: Place | None = None
+    vectors: Place | None = None
+    rebuild: bool = False
+
+
+class Choice(NamedTuple):
+    """The model of a run.
+
+    asked: what it is made from; equal for an interrupted run and the next one. facts: None where
+    it is still to be made. recodes: whether every image is coded anew.
+    """
+
+    asked: dict[str, Any]
+    facts: dict[str, Any] | None
+    recodes: bool
+    vectors: "Vectors | None"
+    source: Place | None  # an encoder folder
+
+
+class Vectors(NamedTuple):
+    """Vectors of another model, and the row of each path; None: by the order of the listing."""
+
+    rows: Float32[np.ndarray, "n d"]
+    paths: dict[str, int] | None
+    file: str
+
+
+def settle_model(catalogue: Catalogue, facts: Mapping[str, Any], request: Request) -> Choice:
+    """Decide which model a run codes with, before anything is read.
+
+    Raises PhotoIndexError where the index has another one, or the request contradicts itself.
+    """
+    if request.bits is not None and request.dims is not None:
+        raise PhotoIndexError("--bits and --dims exclude each other")
+    if request.vectors is not None and request.model is not None:
+        raise PhotoIndexError("--vectors and --model exclude each other")
+    published, pending = facts.get("model"), facts.get("pending")
+    vectors = None if request.vectors is None else read_vectors(request.vectors)
+    asked = _asked(request, published)
+    if published is None or request.rebuild:
+        made = pending["model"] if pending and pending["asked"] == asked else None
+        recodes = request.rebuild and published is not None
+        return Choice(asked, made, recodes, vectors, _source(request, asked, catalogue))
+    _check_same(published, request, catalogue)
+    return Choice(published["asked"], published, False, vectors, None)
+
+
+def _source(request: Request, asked: Mapping[str, Any], catalogue: Catalogue) -> Place | None:
+    """Return the encoder folder that is meant: a user's own, or the one in the index already."""
+    if not asked["model"].startswith("encoder "):
+        return None
+    if request.model is not None:
+        return request.model
+    return catalogue.index / model.FOLDER / asked["model"].removeprefix("encoder ")
+
+
+def _asked(request: Request, published: Mapping[str, Any] | None) -> dict[str, Any]:
+    before = {} if published is None else published["asked"]
+    given = {"model": request.model, "bits": request.bits, "dims": request.dims}
+    if request.vectors is not None:
+        given["model"] = model.VECTORS
+    elif request.model is not None and is_encoder(request.model):
+        given["model"] = f"encoder {model.digest_of(request.model)}"
+    if given["model"] is None:
+        given["model"] = before.get("model", DEFAULT)
+        if given["bits"] is None and given["dims"] is None:
+            given |= {"bits": before.get("bits"), "dims": before.get("dims")}
+    if given["model"].startswith("encoder ") and (given["bits"] or given["dims"]):
+        raise PhotoIndexError("an encoder folder has its own length: leave out --bits and --dims")
+    return given
+
+
+def is_encoder(name: str) -> bool:
+    """Return whether a --model is an encoder folder rather than a name."""
+    return name not in NAMES and (os.sep in name or os.path.isdir(name))
+
+
+def title(facts: Mapping[str, Any]) -> str:
+    """Return a model as it is named to a user, such as look/4f2a51c09b13."""
+    return f"{facts['name']}/{facts['digest'][:12]}"
+
+
+def _check_same(published: Mapping[str, Any], request: Request, catalogue: Catalogue) -> None:
+    """Refuse a request for another model than the index has."""
+    name, same = request.model, True
+    if request.vectors is not None:
+        same = published["name"] == model.VECTORS
+    elif name is not None and is_encoder(name):
+        same = model.digest_of(name) == published["digest"]
+    elif name is not None:
+        same = name in (published["name"], published["asked"]["model"])
+    own = {published["kind"]: published["width"]}
+    for kind, width in (("codes", request.bits), ("vectors", request.dims)):
+        same = same and (width is None or own.get(kind) == width)
+    if not same:
+        raise PhotoIndexError(
+            f"{catalogue.index}: this index was made with {title(published)} "
+            f"({published['width']} {'bits' if published['kind'] == 'codes' else 'dims'}); use a "
+            "new --index, or --rebuild"
+        )
+
+
+def read_vectors(file: Place) -> Vectors:
+    """Return the vectors of an `.npy` file, with the paths that a `.txt` beside it names.
+
+    Raises PhotoIndexError where they are no finite f32[n d], or the names are not as many.
+    """
+    path = Path(file)
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise PhotoIndexError(f"{file}: no .npy file that can be read ({error})") from error
+    if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
+        raise PhotoIndexError(f"{file}: must hold floats [n d], got {rows.dtype}{list(rows.shape)}")
+    rows = np.asarray(rows, np.float32)
+    if not np.isfinite(rows).all():
+        raise PhotoIndexError(f"{file}: must hold finite numbers")
+    names = path.with_suffix(".txt")
+    if not names.exists():
+        return Vectors(rows, None, str(file))
+    paths = [os.fsdecode(line) for line in names.read_bytes().splitlines()]
+    if len(paths) != len(rows) or len(set(paths)) != len(paths):
+        raise PhotoIndexError(
+            f"{names}: must name {len(rows)} different paths, one for each row of {path.name}, "
+            f"got {len(set(paths))}"
+        )
+    return Vectors(rows, {name: row for row, name in enumerate(paths)}, str(file))
+
+
+class Coder:
+    """Codes the files of one run.
+
+    facts: those of the model, kept in the index. image_size: pixels a side to decode, None for no
+    pixels. decoded: files that were read already. notes: what to tell the user.
+    """
+
+    def __init__(self, facts: dict[str, Any], image_size: int | None, encode: Callable):
+        self.facts = facts
+        self.digest: str = facts["digest"]
+        self.image_size = image_size
+        self.encode: Callable[[Sequence[Staged], Sequence[Picture]], np.ndarray] = encode
+        self.encode_pixels: Callable[[np.ndarray], np.ndarray] = np.asarray
+        self.decoded: dict[str, Reading] = {}
+        self.notes: list[str] = []
+        self.fault_of: Callable[[str], str] = lambda path: ""
+
+
+def coder_for(
+    catalogue: Catalogue, choice: Choice, listing: Listing, root: Path, tell: Callable
+) -> Coder:
+    """Make what codes the files of a run; learn the model first where there is none."""
+    if choice.asked["model"] == model.VECTORS:
+        return _vectors_coder(choice, listing)
+    facts, asked = choice.facts, choice.asked
+    vectors: dict[bytes, np.ndarray] = {}
+    decoded: dict[str, Reading] = {}
+    notes: list[str] = []
+    if facts is None and asked["model"].startswith("encoder "):
+        facts = model.install(catalogue.index, choice.source, "encoder")
+    elif facts is None:
+        hasher = model.make_hasher(asked["model"], asked["bits"], asked["dims"])
+        size = model.image_size_of(hasher)
+        decoded = _sample(catalogue, asked, listing, root, size, tell)
+        labels = [label_of(path, catalogue.labels()) for path in decoded]
+        pixels = np.stack([reading.picture.pixels for reading in decoded.values()])
+        tell("learning", len(decoded), len(decoded))
+        facts, learned, notes = model.learn(catalogue.index, asked["model"], hasher, pixels, labels)
+        vectors = {r.file.digest: row for r, row in zip(decoded.values(), learned, strict=True)}
+        decoded = {path: _without_pixels(reading) for path, reading in decoded.items()}
+    if choice.facts is None:
+        facts["asked"] = asked
+        with catalogue.transaction():
+            catalogue.set_facts(pending={"asked": asked, "model": facts})
+    encoder = model.load(catalogue.index, facts)
+
+    def encode(files, pictures):
+        rows = [vectors.get(file.digest) for file in files]
+        unknown = [row for row, vector in enumerate(rows) if vector is None]
+        if unknown:
+            found = encoder.features(np.stack([pictures[row].pixels for row in unknown]))
+            for row, vector in zip(unknown, found, strict=True):
+                rows[row] = vector
+        return encoder.codes(np.stack(rows))
+
+    coder = Coder(facts, facts["image_size"], encode)
+    coder.decoded, coder.notes = decoded, notes
+    coder.encode_pixels = encoder.encode
+    return coder
+
+
+def _without_pixels(reading: Reading) -> Reading:
+    return reading._replace(picture=reading.picture._replace(pixels=None))
+
+
+def label_of(path: str, labels: Mapping[str, str]) -> str | None:
+    """Return the label of a path: by a CSV file where one was given, else its first folder."""
+    if labels:
+        return labels.get(path)
+    first, slash, _ = path.partition("/")
+    return first if slash else None
+
+
+def _sample(
+    catalogue: Catalogue,
+    asked: dict[str, Any],
+    listing: Listing,
+    root: Path,
+    image_size: int,
+    tell: Callable,
+) -> dict[str, Reading]:
+    """Read the images that bits are learned from.
+
+    They are chosen by the digests of their paths, and recorded, before anything is coded: an
+    interrupted run learns the same.
+    """
+    recorded = catalogue.facts().get("sample")
+    if recorded and recorded["asked"] == asked:
+        paths = [path for path in recorded["paths"] if path in listing.files]
+    else:
+        able = [p for p, entry in listing.files.items() if not contents.fault_of(p, entry)]
+        size = model.SAMPLES.get(asked["model"], model.SAMPLE)
+        paths = sorted(sorted(able, key=path_digest)[:size], key=sort_key)
+        with catalogue.transaction():
+            catalogue.set_facts(sample={"asked": asked, "paths": paths})
+
+    def read(path):
+        try:
+            return contents.read(os.path.join(root, path), path, image_size)
+        except UnreadableError:
+            return None
+
+    found = {}
+    for number, (path, reading) in enumerate(zip(paths, in_order(read, paths), strict=True), 1):
+        tell("learning", number, len(paths))
+        if reading is not None:
+            found[path] = reading
+    if not found:
+        raise PhotoIndexError(f"{root}: none of its {len(paths)} image files can be read")
+    return found
+
+
+def _vectors_coder(choice: Choice, listing: Listing) -> Coder:
+    """Make a coder that looks vectors up; pixels are not decoded."""
+    given, facts = choice.vectors, choice.facts
+    if given is None:
+        if facts is None:
+            raise PhotoIndexError("--rebuild of an index of vectors needs --vectors FILE.npy")
+        given = Vectors(np.zeros((0, facts["width"]), np.float32), {}, "--vectors FILE.npy")
+    rows, paths = given.rows, given.paths
+    if paths is None:
+        if len(rows) != len(listing.files):
+            raise PhotoIndexError(
+                f"{given.file}: has {len(rows)} rows for {len(listing.files)} images; name them in "
+                f"{Path(given.file).with_suffix('.txt').name}, a path on each line"
+            )
+        paths = {path: row for row, path in enumerate(listing.files)}
+    width = rows.shape[1]
+    if facts is None:
+        facts = {
+            "name": model.VECTORS,
+            "digest": "",
+            "kind": "vectors",
+            "width": width,
+            "image_size": None,
+            "asked": choice.asked,
+        }
+    if facts["width"] != width:
+        raise PhotoIndexError(
+            f"{given.file}: vectors of {width} numbers, the index has {facts['width']}; --rebuild"
+        )
+
+    def encode(files, pictures):
+        return rows[[paths[file.path] for file in files]]
+
+    coder = Coder(facts, None, encode)
+    coder.fault_of = lambda path: "" if path in paths else f"no vector in {given.file}"
+    return coder

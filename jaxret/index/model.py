@@ -1,0 +1,241 @@
+"""The encoder of an index: learned from its photos, or copied in, and never changed afterwards."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from jaxret.index.places import PhotoIndexError
+
+FOLDER = "model"
+BATCH = 16  # images; a code may depend on it in its last bit, so all callers use this one
+SAMPLE = 1024  # images from which bits are learned
+SAMPLES = {"look": 1}  # of models that need fewer
+SIDE = 32  # pixels a side for hashers that do not say what they want
+VECTORS = "vectors"  # the model of an index of vectors from elsewhere
+KINDS = {"hamming": "codes", "euclidean": "vectors"}
+SEED = 0
+
+
+class Model(NamedTuple):
+    """An encoder as an index uses it.
+
+    features: u8[n s s 3] -> vectors, or the images themselves. codes: these -> what is stored,
+    packed codes u32[n w] or vectors f32[n d].
+    """
+
+    image_size: int | None
+    features: Callable[[np.ndarray], np.ndarray]
+    codes: Callable[[np.ndarray], np.ndarray]
+
+    def encode(self, images: UInt8[np.ndarray, "n s s 3"]) -> np.ndarray:
+        """Return what is stored of images."""
+        return self.codes(self.features(images))
+
+
+def digest_of(folder: str | os.PathLike) -> str:
+    """Return the digest of an encoder folder, with every byte checked; no JAX is needed."""
+    from jaxret import encoder
+
+    try:
+        return encoder.read(folder)[0]["digest"]
+    except encoder.EncoderError as error:
+        raise PhotoIndexError(str(error)) from error
+
+
+def install(index: Path, source: str | os.PathLike, name: str) -> dict[str, Any]:
+    """Copy an encoder folder into the index and return the facts by which it is known."""
+    from jaxret import encoder
+
+    digest = digest_of(source)
+    header = encoder.read(source)[0]
+    kind = KINDS.get(header["distance"])
+    if kind is None:
+        raise PhotoIndexError(
+            f"{source}: its codes are compared by {header['distance']} distance, an index needs "
+            f"{' or '.join(KINDS)}"
+        )
+    size = header["image_size"]
+    if len(size) == 3 and (size[0] != size[1] or size[2] not in (1, 3)):
+        raise PhotoIndexError(f"{source}: takes images of {size}; an index gives it squares")
+    target = index / FOLDER / digest
+    if not target.is_dir():
+        pending = target.with_name(f".{digest}.{os.getpid()}.tmp")
+        try:
+            shutil.rmtree(pending, ignore_errors=True)
+            pending.mkdir(parents=True)
+            for file in (encoder.HEADER, encoder.WEIGHTS):
+                shutil.copyfile(Path(source) / file, pending / file)
+            digest_of(pending)
+            os.rename(pending, target)
+        except OSError as error:
+            raise PhotoIndexError(f"{target}: cannot be written ({error.strerror})") from error
+        finally:
+            shutil.rmtree(pending, ignore_errors=True)
+    return {
+        "name": name,
+        "digest": digest,
+        "kind": kind,
+        "width": header["bits_or_dims"],
+        "image_size": size[0] if len(size) == 3 else None,
+    }
+
+
+def load(index: Path, facts: Mapping[str, Any]) -> Model:
+    """Load the encoder of an index, checked by its digest.
+
+    Raises PhotoIndexError where it is missing or is not the one that made the codes.
+    """
+    from jaxret.encoder import EncoderError
+    from jaxret.hashers import load_encoder
+
+    if facts["name"] == VECTORS:
+        raise PhotoIndexError(
+            "this index holds vectors of another model, which jaxret cannot make: search by an "
+            "indexed image"
+        )
+    folder = index / FOLDER / facts["digest"]
+    try:
+        encoder = load_encoder(folder, batch_size=BATCH)
+    except EncoderError as error:
+        raise PhotoIndexError(f"{error}; jaxret index PHOTOS --rebuild makes a new one") from error
+    if encoder.digest != facts["digest"]:
+        raise PhotoIndexError(f"{folder}: holds another encoder, {encoder.digest[:12]}")
+    features, latents = _stages(encoder)
+    size, kind = facts["image_size"], facts["kind"]
+    return Model(size, features, lambda vectors: _stored(latents(vectors), kind))
+
+
+def _stages(encoder: Any) -> tuple[Callable, Callable]:
+    """Return images -> vectors and vectors -> latents.
+
+    A hasher on features works in two programs, so that features that were computed to learn from
+    are not computed again and give the same codes. Others do all of it in the second.
+    """
+    from jaxret.features import extract
+
+    extractor = _extractor(encoder.hasher)
+    if extractor is None:
+        return np.asarray, encoder.encode
+    weights = encoder.params.get("network", {})
+
+    def features(images):
+        return extract(extractor, images, weights, batch_size=BATCH)
+
+    def latents(vectors):
+        rows = []
+        for start in range(0, len(vectors), BATCH):
+            part = vectors[start : start + BATCH]
+            fill = np.zeros((BATCH - len(part), part.shape[1]), np.float32)
+            batch = np.concatenate([part, fill])
+            rows.append(np.asarray(encoder.hasher.encode(encoder.params, batch))[: len(part)])
+        return np.concatenate(rows)
+
+    return features, latents
+
+
+def _extractor(hasher: Any) -> Any:
+    from jaxret.hashers import extractor_of
+
+    try:
+        return extractor_of(hasher)
+    except ValueError:
+        return None
+
+
+def _stored(latents: Shaped[np.ndarray, "n b"], kind: str) -> np.ndarray:
+    from jaxret.codes import pack
+
+    if kind == "codes":
+        return np.asarray(pack(latents))
+    return np.asarray(latents, np.float32)
+
+
+def image_size_of(hasher: Any) -> int:
+    """Return the pixels a side of the images that a hasher learns from."""
+    extractor = _extractor(hasher)
+    if extractor is not None:
+        return extractor.image_size
+    return int(hasher.spec["settings"].get("image_shape", [SIDE])[0])
+
+
+def make_hasher(name: str, bits: int | None, dims: int | None) -> Any:
+    """Make the hasher of a name in HASHERS.
+
+    Raises PhotoIndexError for a name that is not there, or a length that it refuses.
+    """
+    from jaxret.hashers import HASHERS
+
+    if name not in HASHERS:
+        raise PhotoIndexError(
+            f"--model must be photo, look, labels or an encoder folder, got {name!r}"
+        )
+    lengths = {"bits": bits, "dims": dims}
+    try:
+        return HASHERS[name](**{key: value for key, value in lengths.items() if value is not None})
+    except (TypeError, ValueError) as error:
+        raise PhotoIndexError(f"--model {name}: {error}") from error
+
+
+class Learned(NamedTuple):
+    """A model that was learned from images: its facts, and the vectors of these images."""
+
+    facts: dict[str, Any]
+    vectors: Shaped[np.ndarray, "n ..."]
+    notes: list[str]
+
+
+def learn(
+    index: Path,
+    name: str,
+    hasher: Any,
+    images: UInt8[np.ndarray, "n s s 3"],
+    labels: Sequence[str | None],
+) -> Learned:
+    """Fit a hasher to a sample of an index's images and keep it in the index."""
+    import jax
+
+    from jaxret.features import FeaturesError, extract
+
+    names = tuple(sorted({label for label in labels if label is not None}))
+    numbers = np.array([-1 if label is None else names.index(label) for label in labels], np.int32)
+    extractor, notes = _extractor(hasher), []
+    try:
+        vectors = images if extractor is None else extract(extractor, images, batch_size=BATCH)
+        params, info = hasher.fit(jax.random.key(SEED), vectors, numbers)
+        own, other = info.get("precision@5/labels"), info.get("precision@5/photo")
+        if own is not None and other is not None and own <= other:
+            notes.append(
+                f"bits that learn from labels find no more than photo (precision@5 {own:.3f}, "
+                f"photo {other:.3f}): photo stays"
+            )
+            name, hasher = "photo", make_hasher("photo", hasher.spec["settings"]["bits"], None)
+            params, info = hasher.fit(jax.random.key(SEED), vectors)
+    except FeaturesError as error:
+        raise PhotoIndexError(f"{error}; or index with --model look, which needs none") from error
+    except ValueError as error:
+        raise PhotoIndexError(f"--model {name}: {error}") from error
+    origin = {"learned_from": len(images), "seed": SEED, "info": _plain(info)}
+    facts = _keep(index, name, hasher, params, images.shape[1:], names, origin)
+    return Learned({**facts, "learned_from": len(images), "info": _plain(info)}, vectors, notes)
+
+
+def _keep(index, name, hasher, params, image_size, names, origin) -> dict[str, Any]:
+    from jaxret.hashers import save_encoder
+
+    pending = index / FOLDER / f".learned.{os.getpid()}.tmp"
+    try:
+        save_encoder(
+            pending, hasher, params, image_size=image_size, class_names=names, origin=origin
+        )
+        return install(index, pending, name)
+    finally:
+        shutil.rmtree(pending, ignore_errors=True)
+
+
+def _plain(info: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in info.items() if np.ndim(value) == 0}

@@ -1,0 +1,106 @@
+"""Where an index lies and who may write to it."""
+
+import contextlib
+import datetime
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxret.files import write_whole
+
+FOLDER = ".jaxret"
+CATALOGUE = "catalogue.sqlite"
+LOCK = "lock"
+# Backups, git and photo apps leave a folder alone that holds these.
+MARKS = {
+    "CACHEDIR.TAG": "Signature: 8a477f597d28d172789f06886806bc55\n# An index that jaxret made.\n",
+    ".gitignore": "*\n",
+    ".nomedia": "",
+}
+
+Place = str | os.PathLike
+
+
+class PhotoIndexError(ValueError):
+    """A request that an index must refuse, with the reason in one line."""
+
+
+def find_index(near: Sequence[Place] = (), given: Place | None = None) -> Path:
+    """Return the folder of an index.
+
+    Args:
+        near: paths that a user named; the first that exists counts, else the current folder. The
+            index is the nearest `.jaxret` in a folder above it, as git finds `.git`.
+        given: the index itself, or the folder of photos that holds it; nothing is sought then.
+
+    Raises:
+        PhotoIndexError: where there is none.
+    """
+    if given is not None:
+        for folder in (Path(given), Path(given) / FOLDER):
+            if (folder / CATALOGUE).is_file():
+                return folder.absolute()
+        raise PhotoIndexError(f"there is no index in {given}; make one: jaxret index PHOTOS")
+    start = next((Path(path) for path in near if os.path.lexists(path)), Path.cwd()).absolute()
+    for place in dict.fromkeys((start, start.resolve())):
+        for folder in (place, *place.parents):
+            if (folder / FOLDER / CATALOGUE).is_file():
+                return folder / FOLDER
+            if (folder / CATALOGUE).is_file():
+                return folder
+    raise PhotoIndexError(
+        f"there is no index at or above {start}; make one: jaxret index PHOTOS, or name one: "
+        "--index DIR"
+    )
+
+
+def prepare(index: Path) -> None:
+    """Make the folder of an index; refuse a folder that holds something else."""
+    try:
+        others = [name for name in os.listdir(index) if name not in MARKS and name != LOCK]
+    except FileNotFoundError:
+        others = []
+    except OSError as error:
+        raise PhotoIndexError(f"{index}: cannot be an index ({error.strerror})") from error
+    if others and not (index / CATALOGUE).exists():
+        raise PhotoIndexError(
+            f"an index needs a folder of its own, {index} holds {sorted(others)[0]!r}"
+        )
+    for name, content in MARKS.items():
+        if not (index / name).exists():
+            write_whole(index / name, content)
+
+
+@contextlib.contextmanager
+def writing(index: Path) -> Iterator[None]:
+    """Hold the index as its only writer; readers never wait for it.
+
+    Raises PhotoIndexError, which names the holder, where another process writes. The system lets
+    go of the lock of a process that dies.
+    """
+    try:
+        handle = os.open(index / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise PhotoIndexError(f"{index}: cannot be written ({error.strerror})") from error
+    try:
+        _lock(handle, index)
+        now = datetime.datetime.now().astimezone()
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} since {now:%H:%M}".encode(), 0)
+        yield
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, index: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+        raise PhotoIndexError(f"{index}: being updated by {holder}") from None
+    except OSError as error:
+        raise PhotoIndexError(
+            f"{index}: its file system has no locks ({error.strerror}); put --index on a local disk"
+        ) from error
