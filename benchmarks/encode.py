@@ -156,17 +156,12 @@ def rows_of(case: str, batch: int, encode, params, peers, options) -> list[timin
     return rows
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """Parse a list such as 1,100."""
-    return tuple(int(part) for part in text.split(",") if part)
-
-
 def parse() -> argparse.Namespace:
     """Return the options."""
     parser = timing.parser(__doc__)
     cases = parser.add_argument_group("cases")
     cases.add_argument(
-        "--batches", type=numbers, metavar="LIST",
+        "--batches", type=timing.numbers, metavar="LIST",
         help="Encode batches of these sizes (default: 1,100,10000; quick: 1,100).",
     )  # fmt: skip
     cases.add_argument(

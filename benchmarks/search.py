@@ -271,11 +271,6 @@ def tables(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """Parse a list such as 1,100."""
-    return tuple(int(part) for part in text.split(",") if part)
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the options, with the sizes that --quick or the full grid stands for."""
     parser = timing.parser(__doc__)
@@ -284,7 +279,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         ("n", "gallery sizes"), ("bits", "code lengths"), ("d", "dimensions of float vectors"),
         ("queries", "numbers of queries"), ("k", "numbers of neighbors"),
     ):  # fmt: skip
-        sizes.add_argument(f"--{name}", type=numbers, metavar="LIST", help=f"Set the {what}.")
+        sizes.add_argument(
+            f"--{name}", type=timing.numbers, metavar="LIST", help=f"Set the {what}."
+        )
     sizes.add_argument(
         "--pairs", type=int, default=10**11, metavar="N",
         help="Leave out cases with more pairs of query and row (default: %(default)s).",

@@ -155,6 +155,11 @@ def parser(doc: str, quick: str = "Run a minute's worth of cases.") -> argparse.
     return options
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Parse a list such as 1,100."""
+    return tuple(int(part) for part in text.split(",") if part)
+
+
 def add_seconds(group: Any) -> None:
     """Add --seconds to a group of flags: when to stop starting cases; see `end`."""
     group.add_argument(
