@@ -274,6 +274,7 @@ def fit(
     return state
 
 
+@functools.lru_cache(maxsize=8)  # the next run of the same training compiles nothing again
 def _epoch_runner(trainer, num_images, batch_size, runs, scan, mesh):
     """The function that runs one epoch: compiled whole by scan, or step by step."""
     if runs and not scan:

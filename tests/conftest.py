@@ -5,8 +5,17 @@ marked `slow`, one of many minutes `soak`; `pytest --slow` and `pytest --soak` r
 """
 
 import os
+import shutil
+import tempfile
 
+# Compiling takes most of a test's time: XLA leaves its expensive passes out, and all processes of a
+# run share what one of them has compiled. Their environment must say so before JAX is imported.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
+if OWN_CACHE:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxret-tests-xla-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest
@@ -35,6 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers; any other is an error (--strict-markers)."""
     for name, description in LONG.items():
         config.addinivalue_line("markers", f"{name}: {description}; --{name} runs it")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the compiled programs, where this process made their folder."""
+    if OWN_CACHE:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
