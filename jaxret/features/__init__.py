@@ -1,0 +1,30 @@
+"""Feature extractors: what turns images into vectors without learning here.
+
+FEATURES: name -> function that returns an `Extractor`. A backbone of one's own is a new entry: any
+JAX function from uint8 images to vectors.
+"""
+
+from collections.abc import Callable
+
+from .base import Extractor, FeaturesError, check_preprocessing, extract
+from .efficientnet import efficientnet_lite0
+from .plain import colour_histogram, layout, pixels
+
+FEATURES: dict[str, Callable[[], Extractor]] = {
+    "pixels": pixels,
+    "colour-histogram": colour_histogram,
+    "layout": layout,
+    "efficientnet-lite0": efficientnet_lite0,
+}
+
+__all__ = [
+    "FEATURES",
+    "Extractor",
+    "FeaturesError",
+    "check_preprocessing",
+    "colour_histogram",
+    "efficientnet_lite0",
+    "extract",
+    "layout",
+    "pixels",
+]

@@ -1,0 +1,192 @@
+"""A hash layer on fixed features: it learns from labels, in seconds, and is scored first."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxret import losses, relax, train
+
+from .base import check_numbers
+
+Params = dict[str, Any]
+HELD_OUT = 0.2  # share of each class
+K = 5  # results that are scored
+QUERIES = 1024  # at once
+
+
+@dataclasses.dataclass(frozen=True)
+class HashLayerSettings:
+    """How a hash layer is built and trained."""
+
+    hidden: int = 512  # width of the layer below the bits; 0: none
+    dropout: float = 0.3  # of the features and of the hidden layer
+    steps: int = 400  # about: whole epochs
+    batch_size: int = 128  # at most
+    learning_rate: float = 2e-3  # of Adam, falling to 0 along a cosine
+
+    def check(self) -> None:
+        """Raise ValueError for a value out of its range."""
+        check_numbers(self, ("hidden",), 0)
+        check_numbers(self, ("steps", "batch_size"), 1)
+        check_numbers(self, ("learning_rate",), 0, strict=True)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie between 0 and 1, got {self.dropout}")
+
+    def _asdict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def fit_hash_layer(
+    key: PRNGKeyArray,
+    x: Float[np.ndarray, "n d"],
+    labels: Any,
+    bits: int,
+    settings: HashLayerSettings,
+    unsupervised: Callable[..., tuple[Params, dict[str, float]]],
+) -> tuple[Params, dict[str, float]]:
+    """Learn a hash layer from labels: a softmax on the signs of its units (Su 2018).
+
+    Backward the sign is a tanh. First a fifth of each class is held out, queries for scores.
+
+    Args:
+        key: of the split, the first weights, the order and dropout.
+        x: features.
+        labels: classes i32[n]; images of class -1 are left out.
+        bits: length of a code.
+        settings: of the layer and its training.
+        unsupervised: (key, x, bits) -> (mean and projection, info), scored on the same images.
+
+    Returns:
+        The params, which `units` takes, and `precision@5/labels`, `precision@5/photo`, `held_out`
+        (how many images), `classes`, `images` and `loss`.
+
+    Raises:
+        ValueError: without labels, or without two classes of at least two images each.
+    """
+    x, labels = _labelled(x, labels)
+    split_key, score_key, fit_key = jax.random.split(key, 3)
+    held_out = _held_out(split_key, labels)
+    query, gallery = (x[held_out], labels[held_out]), (x[~held_out], labels[~held_out])
+    layer, _ = _train(score_key, *gallery, bits, settings)
+    linear, _ = unsupervised(score_key, gallery[0], bits)
+    codes = {
+        "labels": lambda x: units(layer, x),
+        "photo": lambda x: (x - linear["mean"][None]) @ linear["projection"],
+    }
+    scores = {f"precision@{K}/{name}": _precision(f, query, gallery) for name, f in codes.items()}
+    params, loss = _train(fit_key, x, labels, bits, settings)
+    counts = {"held_out": held_out.sum(), "classes": labels.max() + 1, "images": len(x)}
+    return params, {n: float(v) for n, v in {**scores, **counts, "loss": loss}.items()}
+
+
+def units(params: Params, x: Float[Array | np.ndarray, "n d"]) -> Float[Array, "n b"]:
+    """Return the hash layer's units: a bit is 1 where its unit is at least 0."""
+    return _units(params, x, lambda x: x)
+
+
+def _units(params, x, drop):
+    x = drop((x - params["mean"][None]) / params["scale"])
+    if "hidden" in params:
+        x = drop(jax.nn.relu(_dense(params["hidden"], x)))
+    return _dense(params["hash"], x)
+
+
+def _dense(layer, x):
+    return jnp.dot(x, layer["kernel"], precision=lax.Precision.HIGHEST) + layer["bias"][None]
+
+
+def _labelled(x, labels) -> tuple[np.ndarray, np.ndarray]:
+    """The images that have a label, and their classes counted from 0."""
+    labels = np.asarray(-1 if labels is None else labels)
+    if labels.shape != (len(x),) or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be one whole number per image, i32[{len(x)}]")
+    known = labels >= 0
+    classes, labels = np.unique(labels[known], return_inverse=True)
+    if np.sum(np.bincount(labels, minlength=len(classes)) > 1) < 2:
+        raise ValueError("a hash layer needs two classes of at least two images each")
+    return x[known], labels.astype(np.int32)
+
+
+def _held_out(key, labels) -> np.ndarray:
+    """Which images are held out: a fifth of each class, drawn by the key; all keep one image."""
+    held_out = np.zeros(len(labels), bool)
+    order = np.asarray(jax.random.permutation(key, len(labels)))
+    for label in range(labels.max() + 1):
+        rows = order[labels[order] == label]
+        count = max(1, round(HELD_OUT * len(rows))) if len(rows) > 1 else 0
+        held_out[rows[:count]] = True
+    return held_out
+
+
+def _precision(encode, query, gallery) -> float:
+    """Mean share of the K nearest codes that are of the query's class; ties by row."""
+    codes = [jnp.where(encode(x) >= 0, 1.0, -1.0) for x in (query[0], gallery[0])]
+    labels = jnp.asarray(gallery[1])
+    hits = 0
+    for start in range(0, len(codes[0]), QUERIES):
+        rows = slice(start, start + QUERIES)
+        _, nearest = lax.top_k(codes[0][rows] @ codes[1].T, min(K, len(labels)))
+        hits += int(jnp.sum(labels[nearest] == jnp.asarray(query[1][rows])[:, None]))
+    return hits / (len(codes[0]) * min(K, len(labels)))
+
+
+def _train(
+    key: PRNGKeyArray,
+    x: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    bits: int,
+    settings: HashLayerSettings,
+) -> tuple[Params, float]:
+    """The params of a trained layer, and the last epoch's loss."""
+    measured = {"mean": jnp.mean(x, axis=0), "scale": jnp.maximum(jnp.std(x), 1e-6)}
+    num_classes = int(labels.max()) + 1
+    widths = [x.shape[1], *([settings.hidden] if settings.hidden else []), bits, num_classes]
+    names = [*(["hidden"] if settings.hidden else []), "hash", "classifier"]
+
+    def init(key):
+        keys = jax.random.split(key, len(names))
+        make = jax.nn.initializers.glorot_uniform()
+        return {
+            name: {"kernel": make(k, (a, b)), "bias": jnp.zeros(b)}
+            for name, k, a, b in zip(names, keys, widths[:-1], widths[1:], strict=True)
+        }, {}
+
+    def loss(params, model_state, key, x, labels, hyper):
+        del hyper
+        share = 1 - settings.dropout
+
+        def drop(x):
+            own_key = jax.random.fold_in(key, x.shape[1])
+            kept = jax.random.bernoulli(own_key, share, x.shape)
+            return jnp.where(kept, x / share, 0.0)
+
+        z = _units(params | measured, x, drop)
+        code = relax.sign_identity(jnp.tanh(z)) / math.sqrt(bits)
+        logits = _dense(params["classifier"], code)
+        mean = jnp.mean(losses.softmax_cross_entropy(logits, labels))
+        return mean, (model_state, {"loss": mean})
+
+    def optimizer(hyper):
+        falling = 0.5 * (1 + jnp.cos(jnp.pi * hyper["step"] / hyper["steps"]))
+        return optax.adam(hyper["learning_rate"] * falling)
+
+    trainer = train.make_trainer(init, loss, optimizer)
+    batch_size = min(settings.batch_size, len(x))
+    epochs = max(1, round(settings.steps * batch_size / len(x)))
+    steps = epochs * train.steps_per_epoch(len(x), batch_size)
+    hyper = {"learning_rate": jnp.float32(settings.learning_rate), "steps": jnp.float32(steps)}
+    state = trainer.init(key, hyper)
+    run_epoch = jax.jit(train.make_epoch(trainer.step, len(x), batch_size))
+    data, terms = (jnp.asarray(x), jnp.asarray(labels)), {}
+    for _ in range(epochs):
+        state, terms = run_epoch(state, hyper, *data)
+    kept = {name: state.params[name] for name in names if name != "classifier"}
+    return kept | measured, float(jnp.mean(terms["loss"]))
