@@ -224,7 +224,7 @@ def chart(table: Table, result: Mapping[str, Any]) -> Any:
     """Return a figure of a table's scores against its axis: published, as published and ours."""
     from jaxret import viz
 
-    curves: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    curves: dict[tuple[str, str], list[Any]] = {}
     for column in ("published", *COLUMNS):
         for row, scores in zip(table.rows, result["rows"], strict=True):
             value = scores[column]
@@ -235,10 +235,13 @@ def chart(table: Table, result: Mapping[str, Any]) -> Any:
                 mean, sd = (value, 0.0) if column == "published" else (value["mean"], value["sd"])
                 # A series whose rows have one score each, or lie anywhere on the axis, is a curve.
                 alone = row.series and (row.published is None or table.axis in table.extra_metrics)
-                name = row.series, "" if alone else column.replace("_", " ")
-                curves.setdefault(name, []).append((float(x), mean, sd or 0.0))
+                label = column.replace("_", " ")
+                name = row.series, "" if alone else label
+                point = (float(x), mean, sd or 0.0, *((label,) if alone else ()))
+                curves.setdefault(name, []).append(point)
     metric = table.metric.format(eval_k="K")
-    return viz.score_curves(curves, table.axis, metric, table.title)
+    title = f"{result['table']} ({result['protocol']})"
+    return viz.score_curves(curves, table.axis, metric, title, table.title)
 
 
 def markdown(table: Mapping[str, Any]) -> str:
