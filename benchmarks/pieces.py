@@ -4,7 +4,7 @@
     python benchmarks/pieces.py unpack --data_dir=DATA PIECES/1 [PIECES/2 ...]
 
 pack writes MNIST as it is and CIFAR-10 as lossless WebP mosaics, 103 MB instead of 184, into
-numbered folders of at most --mebibytes; CIFAR-10 and MNIST need three. unpack writes the files in
+numbered folders of at most --mebibytes: two for CIFAR-10, one for MNIST. unpack writes the files in
 their published form into a data folder, one piece at a time or all at once; jaxret checks their
 sha256 when it reads them. Needs NumPy and Pillow.
 """
