@@ -12,6 +12,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from jaxret.codes import pack, unpack
     from jaxret.data import ImageSet, Protocol, load, load_protocol, read_image
+    from jaxret.features import FEATURES
     from jaxret.gallery import Gallery
     from jaxret.hashers import (
         HASHERS,
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
         autoencoder_hasher,
         deep_hasher,
         itq_hasher,
+        labels_hasher,
         load_encoder,
+        look_hasher,
         lsh_hasher,
         pca_hasher,
         pcah_hasher,
+        photo_hasher,
         pixels_hasher,
         recipes,
         save_encoder,
@@ -40,9 +44,10 @@ _HOMES = {
     # Learning: whatever turns images into codes.
     "hashers": (
         "HASHERS", "LATENTS", "Encoder", "Hasher", "autoencoder_hasher", "deep_hasher",
-        "itq_hasher", "load_encoder", "lsh_hasher", "pca_hasher", "pcah_hasher", "pixels_hasher",
-        "recipes", "save_encoder", "vae_hasher",
+        "itq_hasher", "labels_hasher", "load_encoder", "look_hasher", "lsh_hasher", "pca_hasher",
+        "pcah_hasher", "photo_hasher", "pixels_hasher", "recipes", "save_encoder", "vae_hasher",
     ),
+    "features": ("FEATURES",),
     "models": ("MODELS",),
     "positives": ("knn_positives",),
     # Retrieval: bits, search, galleries, scores.
@@ -52,11 +57,13 @@ _HOMES = {
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = frozenset({
-    "augment", "checkpoint", "codes", "data", "divergences", "encoder", "evaluate", "gallery",
-    "hashers", "losses", "metrics", "models", "positives", "relax", "search", "train", "viz",
+    "app", "augment", "checkpoint", "codes", "data", "divergences", "encoder", "evaluate",
+    "features", "gallery", "hashers", "index", "losses", "metrics", "models", "positives", "relax",
+    "search", "train", "viz",
 })  # fmt: skip
 
 __all__ = [
+    "FEATURES",
     "HASHERS",
     "LATENTS",
     "MODELS",
@@ -72,13 +79,16 @@ __all__ = [
     "hamming_topk",
     "itq_hasher",
     "knn_positives",
+    "labels_hasher",
     "load",
     "load_encoder",
     "load_protocol",
+    "look_hasher",
     "lsh_hasher",
     "pack",
     "pca_hasher",
     "pcah_hasher",
+    "photo_hasher",
     "pixels_hasher",
     "read_image",
     "recipes",

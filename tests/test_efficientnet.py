@@ -78,25 +78,17 @@ def relative_error(features, size):
 
 
 @needs_weights
-@pytest.mark.parametrize("size", [224, 160, 128])
+@pytest.mark.parametrize("size", [224, pytest.param(160, marks=pytest.mark.slow), 128])
 def test_features_equal_those_of_pytorch(size):
     assert relative_error(folded_program()(pictures(size)), size).max() < 1e-5
 
 
 @needs_weights
+@pytest.mark.slow
 def test_the_plain_form_gives_the_features_of_pytorch_too():
     variables = read_variables(weights_file())
     features = jax.jit(EfficientNet().apply)(variables, pictures(128))
     assert relative_error(np.asarray(features), 128).max() < 1e-5
-
-
-@needs_weights
-def test_the_digests_notice_a_wrong_epsilon(monkeypatch):
-    variables = read_variables(weights_file())
-    monkeypatch.setattr(efficientnet, "EPSILON", 1e-5)
-    run = EfficientNet(folded=True).apply
-    features = jax.jit(run)(fold(variables), pictures(128))
-    assert relative_error(np.asarray(features), 128).min() > 0.01
 
 
 @needs_weights
@@ -129,7 +121,7 @@ def tiny_variables():
     return {"params": params, "batch_stats": norms["batch_stats"]}
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 16), (3, 9, 13), (1, 1, 1)])
+@pytest.mark.parametrize("shape", [(3, 9, 14), (1, 1, 1)])
 def test_both_forms_give_the_same_features(shape):
     variables = tiny_variables()
     x = np.random.default_rng(1).normal(size=(*shape, 3)).astype(np.float32)
@@ -141,12 +133,12 @@ def test_both_forms_give_the_same_features(shape):
 
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 2)])
+@pytest.mark.parametrize("size", [(8, 7), (1, 2)])
 def test_shifts_give_the_grouped_convolution(kernel, stride, size):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, *size, 4)).astype(np.float32)
     taps = rng.normal(size=(kernel, kernel, 1, 4)).astype(np.float32)
-    found = efficientnet._convolve_by_shifts(jnp.asarray(x), jnp.asarray(taps), stride)
+    found = jax.jit(efficientnet._convolve_by_shifts, static_argnums=2)(x, taps, stride)
     expected = efficientnet._convolve(jnp.asarray(x), jnp.asarray(taps), stride)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -26,6 +26,8 @@ SETTINGS = {
     "deep": NETWORK | {"bits": BITS, "num_classes": CLASSES, "learning_rate": 0.01},
     "pixels": {},
     "pca": {"dims": BITS},
+    "photo": {"bits": BITS, "features": "pixels"},
+    "labels": {"bits": BITS, "features": "pixels", "hidden": 16, "steps": 4},
 }
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 

@@ -252,7 +252,7 @@ def test_another_kind_of_file_is_refused(content, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(TorchFileError, match="none.pth: cannot be read"):
+    with pytest.raises(TorchFileError, match=r"none\.pth: cannot be read"):
         read_tensors(tmp_path / "none.pth")
 
 

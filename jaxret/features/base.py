@@ -47,7 +47,7 @@ class Extractor(NamedTuple):
 
 def extract(
     extractor: Extractor,
-    images: UInt8[np.ndarray, "n h w c"],
+    images: Any,
     params: Any = None,
     *,
     batch_size: int = BATCH,
@@ -56,7 +56,7 @@ def extract(
 
     Args:
         extractor: what computes them.
-        images: squares, best of extractor.image_size pixels a side.
+        images: u8[n h w c], squares, best of extractor.image_size pixels a side.
         params: the weights; None: those that the extractor loads.
         batch_size: images at once; the last batch is filled up, so one program does all.
 

@@ -13,6 +13,7 @@ from .deep import DeepSettings, deep_hasher, functions_of
 from .keep import Encoder, load_encoder, save_encoder
 from .latents import LATENTS
 from .network import weights
+from .pretrained import extractor_of, labels_hasher, look_hasher, photo_hasher
 from .shallow import itq_hasher, lsh_hasher, pca_hasher, pcah_hasher, pixels_hasher
 from .vae import VaeSettings, vae_hasher
 
@@ -25,6 +26,9 @@ HASHERS: dict[str, Callable[..., Hasher]] = {
     "lsh": lsh_hasher,
     "pcah": pcah_hasher,
     "itq": itq_hasher,
+    "photo": photo_hasher,
+    "labels": labels_hasher,
+    "look": look_hasher,
 }
 
 __all__ = [
@@ -37,13 +41,17 @@ __all__ = [
     "VaeSettings",
     "autoencoder_hasher",
     "deep_hasher",
+    "extractor_of",
     "fit_all",
     "functions_of",
     "itq_hasher",
+    "labels_hasher",
     "load_encoder",
+    "look_hasher",
     "lsh_hasher",
     "pca_hasher",
     "pcah_hasher",
+    "photo_hasher",
     "pixels_hasher",
     "recipes",
     "save_encoder",
