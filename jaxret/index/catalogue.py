@@ -293,6 +293,7 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
     location = path.absolute().as_uri()
     if write:
         database = sqlite3.connect(location, **options)
+        database.execute("PRAGMA trusted_schema = OFF")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         return database
@@ -302,6 +303,7 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
     else:
         location += "?mode=rw" if os.access(path, os.W_OK) else "?mode=ro"
     database = sqlite3.connect(location, **options)
+    database.execute("PRAGMA trusted_schema = OFF")  # a stranger's index runs nothing
     database.execute("PRAGMA query_only = 1")
     return database
 

@@ -14,6 +14,7 @@ from jaxret.index.contents import UnreadableError
 from jaxret.index.places import PhotoIndexError
 from jaxret.index.query import Query, Resolver, distance_between
 from jaxret.index.reader import Image, View, images_of, view
+from jaxret.index.update import bytes_of
 
 
 def info(index: Path) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def info(index: Path) -> dict[str, Any]:
             "settings": facts.get("settings", {}),
             "labels": facts.get("labels", "folders"),
             "missing": missing,
-            "bytes": _bytes_of(index),
+            "bytes": bytes_of(index),
             "duplicate_radius": groups.default_radius(seen),
             "calibration": facts.get("calibration"),
             "advice": _advice(seen),
@@ -101,15 +102,6 @@ def _advice(seen: View) -> list[str]:
             f"{count} now: jaxret index PHOTOS --rebuild learns better ones"
         )
     return advice
-
-
-def _bytes_of(index: Path) -> int:
-    skip = {model.FOLDER, thumbs.FOLDER}
-    total = 0
-    for path in index.rglob("*"):
-        if path.relative_to(index).parts[0] not in skip and path.is_file():
-            total += path.stat().st_size
-    return total
 
 
 def _iso(seconds: float) -> str:
