@@ -138,13 +138,17 @@ def training(name: str, tolerance: float, reference: str = "", **settings) -> Ca
             step, terms = jax.jit(hasher.training.trainer.step), []
             for _ in range(STEPS):
                 state, told = step(state, hyper, jnp.asarray(images), labels)
-                terms.append(jnp.stack([told[term] for term in sorted(told)]))
+                names = sorted(
+                    told.keys() - {"accuracy"}
+                )  # which jumps where two classes are level
+                terms.append(jnp.stack([told[term] for term in names]))
         return {"codes before": first, "terms": jnp.stack(terms)}
 
     return Case(run, tolerance, reference)
 
 
-DEEP = {"num_classes": 10, "mirror": False, "crop": 0.0}
+# Without signs in the forward pass: rounding would flip those of units near 0.
+DEEP = {"num_classes": 10, "mirror": False, "crop": 0.0, "relaxation": "sigmoid", "cubic": 0.0}
 CASES = {
     "hamming 64 bits, k=10": codes(64, 10),
     "hamming 16 bits, k=10, masked": codes(16, 10, masked=True),

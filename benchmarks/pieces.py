@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument(
         "--mebibytes", type=float, default=55, help="Keep pieces below this (default: 55)."
     )
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # flags may stand between the verb and the folders
     if options.verb == "pack" and options.to is None:
         parser.error("pack needs --to, a folder for the pieces")
     missing = [str(piece) for piece in options.pieces if not piece.is_dir()]

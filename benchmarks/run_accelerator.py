@@ -90,19 +90,25 @@ def drhn(options) -> list[Job]:
     """Return the jobs of slot c."""
     jobs = []
     for depth in (1,) if options.quick else DEPTHS:
-        jobs += [times(options, depth), training(options, depth)]
+        published, ours = (times(options, depth, column) for column in ("as_published", "ours"))
+        jobs += [published, training(options, depth), ours]
     return jobs
 
 
-def times(options, depth: int) -> Job:
-    """Return the job of a network's cells in tables 5.4 and 5.5."""
+def times(options, depth: int, column: str) -> Job:
+    """Return the job of a network's cells in a column of tables 5.4 and 5.5.
+
+    As published it computes in float32, ours in bfloat16: each compiles programs of its own.
+    """
     work = options.out / "times" / f"drhn{depth}"
     flags = [
         "--table=jimenez2017:5.4,jimenez2017:5.5", f"--rows=^DRHN-{depth} at 48", "--seeds=1",
+        f"--column={column}",
         f"--workdir={work}", *images_of(options),
     ]  # fmt: skip
     command = script("experiments", "reproduce.py", *flags)
-    return Job(f"times-drhn{depth}", command, work / "5.4" / "table.json", timed=False)
+    name = f"times-drhn{depth}-{column.replace('_', '-')}"
+    return Job(name, command, work / "5.4" / "table.json", timed=False)
 
 
 def training(options, depth: int) -> Job:

@@ -179,12 +179,18 @@ def test_cifar_goes_into_pieces_and_comes_back_byte_for_byte(tmp_path, monkeypat
     (tmp_path / "data" / "mnist" / "labels.gz").write_bytes(b"abc")
     for name in ("data_batch_1", "data_batch_2", "test_batch"):
         (folder / f"{name}.bin").write_bytes(rng.bytes(9 * pieces.RECORD))
-    pieces.pack(tmp_path / "data", tmp_path / "pieces", 60_000)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pieces.py", *map(str, arguments)])
+        pieces.main()
+
+    limit = f"--mebibytes={60_000 / 2**20}"
+    run("pack", f"--data_dir={tmp_path / 'data'}", f"--to={tmp_path / 'pieces'}", limit)
     numbered = sorted((tmp_path / "pieces").iterdir())
     assert [path.name for path in numbered] == ["1", "2"]
     for piece in numbered:
         assert sum(file.stat().st_size for file in piece.rglob("*") if file.is_file()) <= 60_000
-        pieces.unpack(tmp_path / "back", [piece])
+        run("unpack", f"--data_dir={tmp_path / 'back'}", piece)
     packed, back = (
         {str(f.relative_to(tmp_path / top)): f.read_bytes() for f in files if f.is_file()}
         for top in ("data", "back")
