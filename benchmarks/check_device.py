@@ -138,9 +138,7 @@ def training(name: str, tolerance: float, reference: str = "", **settings) -> Ca
             step, terms = jax.jit(hasher.training.trainer.step), []
             for _ in range(STEPS):
                 state, told = step(state, hyper, jnp.asarray(images), labels)
-                names = sorted(
-                    told.keys() - {"accuracy"}
-                )  # which jumps where two classes are level
+                names = sorted(told.keys() - {"accuracy"})  # it jumps between classes
                 terms.append(jnp.stack([told[term] for term in names]))
         return {"codes before": first, "terms": jnp.stack(terms)}
 
