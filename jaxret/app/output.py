@@ -77,12 +77,14 @@ def tell(text: str) -> None:
     print(visible(text), file=sys.stderr, flush=True)
 
 
-def number(value: float | int) -> str:
-    """Return a distance as it is printed."""
+def number(value: float | int | None) -> str:
+    """Return a distance as it is printed; nothing where there is none."""
+    if value is None:
+        return ""
     return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
-def size(count: int) -> str:
+def size(count: int | float) -> str:
     """Return a number of bytes for people."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:

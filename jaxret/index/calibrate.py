@@ -19,6 +19,7 @@ IMAGES = 1000  # whose distances to random others are taken
 OTHERS = 1000
 COPIED = 32  # images that are altered, at most one in SHARE
 SHARE = 16
+REACH = 0.75  # of the altered copies are within the default radius of duplicates
 SIDE = 1024  # pixels; larger originals are altered at this size
 GROWTH = 2  # an index that has grown so much is calibrated again
 
@@ -82,6 +83,25 @@ def chance_radius(random: dict[str, float], kind: str, width: int, images: int) 
         return float(gammaincinv(mean**2 / variance, min(1.0, 1 / pairs)) * variance / mean)
     share = np.cumsum(_beta_binomial(width, mean / width, variance))
     return int(max(0, np.searchsorted(share, 1 / pairs, side="right") - 1))
+
+
+def default_radius(calibration: dict[str, Any], kind: str, width: int, images: int) -> int | float:
+    """Return the radius of duplicates: the chance radius, or what altered copies reach if less.
+
+    Photos of one scene are nearer to each other than chance has it, so the chance radius alone
+    would join them: REACH of the altered copies must suffice.
+
+    Args:
+        calibration: as the catalogue keeps it.
+        kind: "codes" or "vectors".
+        width: of a code, in bits.
+        images: in the index.
+    """
+    radius = chance_radius(calibration["random"], kind, width, images)
+    copies = sorted(d for found in calibration.get("copies", {}).values() for d in found)
+    if copies:
+        radius = min(radius, copies[int(REACH * (len(copies) - 1))])
+    return radius
 
 
 def _beta_binomial(bits: int, p: float, variance: float) -> Shaped[np.ndarray, " b"]:

@@ -41,7 +41,11 @@ CREATE TABLE skipped (path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INT
 CREATE TABLE labels (path BLOB PRIMARY KEY, label TEXT NOT NULL) WITHOUT ROWID;
 """
 # The model that the published codes are of.
-OF_MODEL = "model = (SELECT json_extract(value, '$.digest') FROM facts WHERE name = 'model')"
+KEY = 16  # hex digits of a model's digest that tell it from others
+OF_MODEL = (
+    f"model = (SELECT substr(json_extract(value, '$.digest'), 1, {KEY}) FROM facts "
+    "WHERE name = 'model')"
+)
 COLUMNS = "id, path, size, mtime_ns, inode, seen_ns, digest, label, missing"
 
 
@@ -211,7 +215,7 @@ class Catalogue:
 
     def known_digests(self, model: str) -> set[bytes]:
         """Return the digest of every content that a model has coded."""
-        rows = self.query("SELECT digest FROM contents WHERE model = ?", [model])
+        rows = self.query("SELECT digest FROM contents WHERE model = ?", [model[:KEY]])
         return {digest for (digest,) in rows}
 
     def staged(self) -> dict[str, Staged]:
@@ -222,7 +226,7 @@ class Catalogue:
     def skipped(self) -> list[Skipped]:
         """Return the files and folders that could not be read, by path."""
         sql = "SELECT path, size, mtime_ns, ctime_ns, reason, folder FROM skipped ORDER BY path"
-        return [Skipped(os.fsdecode(r[0]), *r[1:5], bool(r[5])) for r in self.query(sql)]
+        return [Skipped._make((os.fsdecode(r[0]), *r[1:5], bool(r[5]))) for r in self.query(sql)]
 
     def labels(self) -> dict[str, str]:
         """Return the label of each path that a CSV file named."""
@@ -243,7 +247,7 @@ class Catalogue:
         """Keep what was read of files, and the codes that a model gave to contents."""
         rows = [(os.fsencode(file.path), *file[1:]) for file in files]
         self._many("INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?, ?)", rows)
-        codes = [(model, *content) for content in contents]
+        codes = [(model[:KEY], *content) for content in contents]
         self._many("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", codes)
 
     def put(self, rows: Iterable[Row]) -> None:
@@ -310,4 +314,4 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
 
 def _row(values: tuple) -> Row:
     number, path, *others, missing = values
-    return Row(number, os.fsdecode(path), *others, bool(missing))
+    return Row._make((number, os.fsdecode(path), *others, bool(missing)))

@@ -182,14 +182,14 @@ def coder_for(
     vectors: dict[bytes, np.ndarray] = {}
     decoded: dict[str, Reading] = {}
     notes: list[str] = []
-    if facts is None and asked["model"].startswith("encoder "):
+    if facts is None and choice.source is not None:
         facts = model.install(catalogue.index, choice.source, "encoder")
     elif facts is None:
         hasher = model.make_hasher(asked["model"], asked["bits"], asked["dims"])
         size = model.image_size_of(hasher)
         decoded = _sample(catalogue, asked, listing, root, size, tell)
         labels = [label_of(path, catalogue.labels()) for path in decoded]
-        pixels = np.stack([reading.picture.pixels for reading in decoded.values()])
+        pixels = np.stack([r.picture.pixels for r in decoded.values() if r.picture is not None])
         tell("learning", len(decoded), len(decoded))
         facts, learned, notes = model.learn(catalogue.index, asked["model"], hasher, pixels, labels)
         vectors = {r.file.digest: row for r, row in zip(decoded.values(), learned, strict=True)}
@@ -201,12 +201,11 @@ def coder_for(
     encoder = model.load(catalogue.index, facts)
 
     def encode(files, pictures):
-        rows = [vectors.get(file.digest) for file in files]
-        unknown = [row for row, vector in enumerate(rows) if vector is None]
-        if unknown:
-            found = encoder.features(np.stack([pictures[row].pixels for row in unknown]))
-            for row, vector in zip(unknown, found, strict=True):
-                rows[row] = vector
+        unknown = [
+            p.pixels for f, p in zip(files, pictures, strict=True) if f.digest not in vectors
+        ]
+        found = iter(encoder.features(np.stack(unknown)) if unknown else ())
+        rows = [vectors[f.digest] if f.digest in vectors else next(found) for f in files]
         return encoder.codes(np.stack(rows))
 
     coder = Coder(facts, facts["image_size"], encode)
@@ -216,7 +215,8 @@ def coder_for(
 
 
 def _without_pixels(reading: Reading) -> Reading:
-    return reading._replace(picture=reading.picture._replace(pixels=None))
+    picture = reading.picture
+    return reading._replace(picture=picture and picture._replace(pixels=contents.NO_PIXELS))
 
 
 def label_of(path: str, labels: Mapping[str, str]) -> str | None:

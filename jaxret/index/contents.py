@@ -27,6 +27,7 @@ HEIC = (".heic", ".heif")
 NO_HEIC = "HEIC needs pillow-heif: pip install pillow-heif"
 _ORIENTATION, _MODIFIED, _EXIF, _TAKEN = 0x0112, 0x0132, 0x8769, 0x9003
 _alone = threading.Lock()
+NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 
 
 class UnreadableError(Exception):
@@ -34,9 +35,12 @@ class UnreadableError(Exception):
 
 
 class Picture(NamedTuple):
-    """A decoded image. width and height are those of the upright original."""
+    """A decoded image. width and height are those of the upright original.
 
-    pixels: UInt8[np.ndarray, "s s 3"] | None
+    pixels are NO_PIXELS where only the header was read.
+    """
+
+    pixels: UInt8[np.ndarray, "s s 3"]
     width: int
     height: int
     taken: str | None  # local time of the camera, ISO 8601
@@ -88,7 +92,7 @@ def read_digest(full_path: str, path: str) -> Staged:
         return Staged(path, entry.size, entry.mtime_ns, entry.inode, seen_ns, digest)
 
 
-def digest_of(file: IO[bytes]) -> bytes:
+def digest_of(file: Any) -> bytes:
     """Return the blake2b digest of a file's bytes, 16 bytes long."""
     return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
@@ -162,7 +166,7 @@ def _decode(image: Any, image_size: int | None) -> Picture:
 
     width, height = image.size
     turns = [_orientation(image)]
-    pixels = None
+    pixels = NO_PIXELS
     if image_size is not None:
         pixels = upright_square(image, image_size)
         turns.append(_orientation(image))  # a PNG tells it only after its pixels

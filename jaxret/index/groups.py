@@ -57,7 +57,8 @@ def duplicates(
 
     Args:
         index: its folder.
-        max_distance: the radius; None for the largest with at most one expected pair by chance.
+        max_distance: the radius; None for the largest with at most one expected pair by chance, as
+            far as altered copies reach.
         exact: only equal bytes count; needs no distance.
         keep: rules in turn: largest (pixels, then bytes), oldest, newest (taken), shortest (path),
             or in:FOLDER, below the root, which is kept first. The path settles ties. () is largest.
@@ -87,7 +88,7 @@ def duplicates(
         order = sorted(images, key=lambda image: _order(image, rules))
         calibrated = max_distance is None and not exact
         radius = default_radius(seen) if calibrated else max_distance
-        near = () if exact else _near_groups(seen, order, radius, pairs)
+        near = () if radius is None else _near_groups(seen, order, radius, pairs)
         groups = [
             Group(keeper, _reason(keeper, rules), members)
             for keeper, members in (_exact_groups(order) if exact else near)
@@ -98,11 +99,12 @@ def duplicates(
 
 
 def default_radius(seen: View) -> float | int:
-    """Return the largest radius with at most one expected pair by chance in this index."""
+    """Return the radius that an index's calibration gives; see `calibrate.default_radius`."""
     rows = seen.snapshot
     calibration = seen.facts.get("calibration")
-    random = calibration["random"] if calibration else calibrate.random_distances(rows)
-    return calibrate.chance_radius(random, rows.kind, rows.width, len(rows.ids))
+    if calibration is None:
+        calibration = {"random": calibrate.random_distances(rows)}
+    return calibrate.default_radius(calibration, rows.kind, rows.width, len(rows.ids))
 
 
 def read_ignored(file: Place, needed: bool) -> Pairs:

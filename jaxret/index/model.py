@@ -12,7 +12,7 @@ from jaxtyping import Shaped, UInt8
 from jaxret.index.places import PhotoIndexError
 
 FOLDER = "model"
-BATCH = 16  # images; a code may depend on it in its last bit, so all callers use this one
+BATCH = 8  # images; a code may depend on it in its last bit, so all callers use this one
 SAMPLE = 1024  # images from which bits are learned
 SAMPLES = {"look": 1}  # of models that need fewer
 SIDE = 32  # pixels a side for hashers that do not say what they want
@@ -90,38 +90,44 @@ def load(index: Path, facts: Mapping[str, Any]) -> Model:
 
     Raises PhotoIndexError where it is missing or is not the one that made the codes.
     """
-    from jaxret.encoder import EncoderError
-    from jaxret.hashers import load_encoder
+    from jaxret import encoder
+    from jaxret.hashers.keep import load_encoder, make_hasher
 
     if facts["name"] == VECTORS:
         raise PhotoIndexError(
             "this index holds vectors of another model, which jaxret cannot make: search by an "
             "indexed image"
         )
-    folder = index / FOLDER / facts["digest"]
+    folder, digest = index / FOLDER / facts["digest"], facts["digest"]
     try:
-        encoder = load_encoder(folder, batch_size=BATCH)
-    except EncoderError as error:
+        header, params = encoder.read(folder)
+        if header["digest"] != digest:
+            raise PhotoIndexError(f"{folder}: holds another encoder, {header['digest'][:12]}")
+        hasher = make_hasher(header["hasher"])
+        extractor = _extractor(hasher)
+        if extractor is None:
+            features, latents = np.asarray, load_encoder(folder, batch_size=BATCH).encode
+        else:
+            features, latents = _stages(extractor, hasher, params)
+    except encoder.EncoderError as error:
         raise PhotoIndexError(f"{error}; jaxret index PHOTOS --rebuild makes a new one") from error
-    if encoder.digest != facts["digest"]:
-        raise PhotoIndexError(f"{folder}: holds another encoder, {encoder.digest[:12]}")
-    features, latents = _stages(encoder)
-    size, kind = facts["image_size"], facts["kind"]
-    return Model(size, features, lambda vectors: _stored(latents(vectors), kind))
+    kind = facts["kind"]
+    return Model(facts["image_size"], features, lambda vectors: _stored(latents(vectors), kind))
 
 
-def _stages(encoder: Any) -> tuple[Callable, Callable]:
-    """Return images -> vectors and vectors -> latents.
+def _stages(extractor: Any, hasher: Any, params: Mapping[str, Any]) -> tuple[Callable, Callable]:
+    """Return images -> vectors and vectors -> latents of a hasher on features.
 
-    A hasher on features works in two programs, so that features that were computed to learn from
-    are not computed again and give the same codes. Others do all of it in the second.
+    They are two programs, so that features that were computed to learn from are not computed
+    again and give the same codes.
     """
+    import jax
+
     from jaxret.features import extract
 
-    extractor = _extractor(encoder.hasher)
-    if extractor is None:
-        return np.asarray, encoder.encode
-    weights = encoder.params.get("network", {})
+    params = jax.device_put(params)  # jnp.asarray would compile a copy for each shape
+    weights = params.get("network", {})
+    others = {name: values for name, values in params.items() if name != "network"}
 
     def features(images):
         return extract(extractor, images, weights, batch_size=BATCH)
@@ -132,7 +138,7 @@ def _stages(encoder: Any) -> tuple[Callable, Callable]:
             part = vectors[start : start + BATCH]
             fill = np.zeros((BATCH - len(part), part.shape[1]), np.float32)
             batch = np.concatenate([part, fill])
-            rows.append(np.asarray(encoder.hasher.encode(encoder.params, batch))[: len(part)])
+            rows.append(np.asarray(hasher.encode(others, batch))[: len(part)])
         return np.concatenate(rows)
 
     return features, latents

@@ -41,7 +41,7 @@ def info(index: Path) -> dict[str, Any]:
     return described
 
 
-def info_of(index: Path, name: str | os.PathLike | int) -> dict[str, Any]:
+def info_of(index: Path, name: str | os.PathLike | bytes | int) -> dict[str, Any]:
     """Return what an index knows of a file: its image, code, thumbnail. Plain values.
 
     A file that is not indexed is coded with the index's model; its id is then None.
@@ -55,7 +55,7 @@ def info_of(index: Path, name: str | os.PathLike | int) -> dict[str, Any]:
         return {"index": seen.describe(), "image": described}
 
 
-def info_between(index: Path, one: str | int, other: str | int) -> dict[str, Any]:
+def info_between(index: Path, one: str | bytes | int, other: str | bytes | int) -> dict[str, Any]:
     """Return the distance between two images, indexed or not. Plain values."""
     with view(index) as seen:
         resolve = Resolver(seen)

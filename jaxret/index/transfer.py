@@ -61,7 +61,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _csv(table: list[dict[str, Any]]) -> bytes:
     output = io.StringIO(newline="")
-    writer = csv.DictWriter(output, COLUMNS)
+    writer: Any = csv.DictWriter(output, COLUMNS)
     writer.writeheader()
     writer.writerows(table)
     return output.getvalue().encode("utf-8", "surrogateescape")

@@ -135,48 +135,50 @@ class _Run:
 
     def code(self) -> None:
         """Read and code every file that needs it, a batch at a time."""
-        if not self.plan.todo and not self.plan.recodes:
+        plan = self.plan
+        if not plan.todo and not plan.recodes:
             return
-        self.coder = coder_for(
-            self.catalogue, self.plan.model, self.plan.listing, self.plan.root, self.plan.tell
+        coder = self.coder = coder_for(
+            self.catalogue, plan.model, plan.listing, plan.root, plan.tell
         )
-        known = self.catalogue.known_digests(self.coder.digest)
+        known = self.catalogue.known_digests(coder.digest)
 
         def read(path):
-            file = self.plan.staged.get(path)
+            file = plan.staged.get(path)
             if file is not None and file.digest in known:
                 return Reading(file, None)
-            decoded = self.coder.decoded.pop(path, None)
+            decoded = coder.decoded.pop(path, None)
             if decoded is not None:
                 return decoded
-            size = self.coder.image_size
-            return attempt(contents.read, self.plan.full_path(path), path, size, known)
+            size = coder.image_size
+            return attempt(contents.read, plan.full_path(path), path, size, known)
 
         ready: list[Staged] = []
-        for number, result in enumerate(in_order(read, self.plan.todo, ahead=2 * FLUSH), 1):
-            path = self.plan.todo[number - 1]
-            fault = result if isinstance(result, str) else self.coder.fault_of(path)
-            if fault and (isinstance(result, str) or result.picture is not None):
-                self.plan.skip(path, fault)
+        for number, result in enumerate(in_order(read, plan.todo, ahead=2 * FLUSH), 1):
+            path = plan.todo[number - 1]
+            if isinstance(result, str):
+                plan.skip(path, result)
+            elif result.picture is not None and (fault := coder.fault_of(path)):
+                plan.skip(path, fault)
             else:
                 ready.append(result.file)
                 if result.picture is not None:
                     self.pending.append((result.file, result.picture))
-            if len(self.pending) >= FLUSH or number == len(self.plan.todo):
-                self._flush(ready, known)
+            if len(self.pending) >= FLUSH or number == len(plan.todo):
+                self._flush(coder, ready, known)
                 ready = []
-                self.plan.tell("coding", number, len(self.plan.todo))
+                plan.tell("coding", number, len(plan.todo))
                 self._publish_if_due()
 
-    def _flush(self, ready: list[Staged], known: set[bytes]) -> None:
+    def _flush(self, coder: Coder, ready: list[Staged], known: set[bytes]) -> None:
         files, pictures = [f for f, _ in self.pending], [p for _, p in self.pending]
         coded = []
         if files:
-            codes = self.coder.encode(files, pictures)
+            codes = coder.encode(files, pictures)
             for file, picture, code in zip(files, pictures, codes, strict=True):
                 size = (picture.width, picture.height)
                 coded.append(Content(file.digest, code.tobytes(), *size, picture.taken))
-        self.plan.stage(ready, coded, self.coder.digest)
+        self.plan.stage(ready, coded, coder.digest)
         known.update(file.digest for file in files)
         self.done += ready
         self.pending = []
@@ -261,7 +263,7 @@ class _Run:
         lost = [
             row.id for path, row in self.plan.owners.changed.items() if path in self.plan.skipped
         ]
-        if self.plan.recodes:
+        if self.plan.recodes and self.coder is not None:
             known = self.catalogue.known_digests(self.coder.digest)
             lost += [row.id for row in self.catalogue.rows() if row.digest not in known]
         self.catalogue.remove(lost)
