@@ -9,6 +9,8 @@ import reference
 
 from jaxret import codes, evaluate, metrics, search
 
+SLOW = pytest.mark.slow
+
 # Most tests share these sizes, so that they share compiled code.
 QUERIES, ROWS, BITS = 7, 50, 6
 
@@ -98,7 +100,7 @@ def slow_scores(split, latents, distance, ks):
         ("euclidean", 1, 1, 1),
         ("hamming", BITS, QUERIES, ROWS),
         ("hamming", 1, 1, 1),
-        ("hamming", 300, 3, 20),
+        pytest.param("hamming", 300, 3, 20, marks=SLOW),
     ],
 )
 def test_every_score_equals_its_twin(distance, bits, q, n):
@@ -108,7 +110,7 @@ def test_every_score_equals_its_twin(distance, bits, q, n):
     assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "hamming"])
+@pytest.mark.parametrize("distance", ["euclidean", pytest.param("hamming", marks=SLOW)])
 @pytest.mark.parametrize(("batch_size", "pairs"), [(1, 1), (8, 200)])
 def test_scores_do_not_depend_on_the_size_of_batches_and_tiles(distance, batch_size, pairs):
     def scores(**sizes):

@@ -164,7 +164,7 @@ def test_counts_by_distance_are_histograms_of_all_and_of_relevant_results(n):
         np.testing.assert_array_equal(hits[i], np.bincount(distances[i][relevant[i]], minlength=8))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     st.lists(st.integers(0, 2), min_size=5, max_size=5),
     st.lists(st.booleans(), min_size=5, max_size=5),

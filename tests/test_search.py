@@ -67,7 +67,10 @@ def test_neighbors_equal_a_stable_argsort(k, masked):
         assert_same(found, stable(distances_of(query, gallery), k, mask))
 
 
-@pytest.mark.parametrize(("bits", "k"), [(1, 10), (12, 10), (225, 100), (600, 10), (5000, 10)])
+LONG_CODES = [pytest.param(*case, marks=pytest.mark.slow) for case in ((225, 100), (5000, 10))]
+
+
+@pytest.mark.parametrize(("bits", "k"), [(1, 10), (12, 10), (600, 10), *LONG_CODES])
 def test_codes_of_any_length_are_searched(bits, k):
     query, gallery = random_codes(bits, 2, bits, 40), random_codes(bits + 1, 500, bits, 40)
     truth = distances_of(query, gallery)
@@ -77,6 +80,7 @@ def test_codes_of_any_length_are_searched(bits, k):
 LAID_OUT = 2000
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     bits=st.sampled_from([1, 12, 64, 100]),
@@ -112,6 +116,7 @@ def test_the_first_neighbors_of_a_longer_list_are_the_shorter_list():
         assert_same(shorter, (longest.distances[:, :k], longest.indices[:, :k]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", WAYS)
 def test_a_small_budget_of_memory_changes_nothing(k):
     query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)

@@ -119,6 +119,7 @@ def test_the_host_chooses_the_same_groups_as_the_device():
             np.testing.assert_array_equal(host, device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 10, 100, 1200])
 @pytest.mark.parametrize("masks", [None, 1, 3])
 def test_stretches_of_rows_give_what_the_whole_gives(monkeypatch, k, masks):
@@ -164,6 +165,7 @@ def test_vectors_longer_than_an_unrolled_loop():
     assert_nearest(found, distances_of(query, gallery), 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [10, 1000])
 def test_search_under_jit_and_in_small_memory_is_the_same(k):
     for gallery in (galleries()["normal"], galleries()["all the same"]):
