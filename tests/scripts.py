@@ -8,23 +8,10 @@ from pathlib import Path
 
 import drawing
 import harness
-import jax
 import pytest
 import training
-from jax.experimental.compilation_cache import compilation_cache
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Let runs of the same program share its compilation."""
-    compilation_cache.set_cache_dir(str(tmp_path_factory.mktemp("xla")))
-    compilation_cache.reset_cache()
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)

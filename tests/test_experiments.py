@@ -26,7 +26,6 @@ from PIL import Image
 from scripts import (
     ROOT,
     command,
-    compiled_once,
     in_process,
     parameters,
     refusal,
@@ -39,7 +38,7 @@ import jaxret
 from jaxret import data
 from jaxret.hashers import weights
 
-__all__ = ["compiled_once", "in_process"]
+__all__ = ["in_process"]
 SMALL = ("--hidden=16", "--latent_dim=4", "--epochs=2")
 SCRIPTS = ("train_vae", "train_autoencoder", "train_hasher", "baseline", "reproduce")
 
@@ -163,6 +162,7 @@ def test_the_bound_is_of_the_trained_model_on_the_training_images(finished):
     assert elbo == pytest.approx(-means["negative_elbo_nats"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_augmented_run_of_positives_by_former_flag_names(tmp_path, capsys):
     result = run(train_vae, tmp_path / "w", *SMALL, "--contrast=1", "--neighbours=2", "--shift=1")
     err = capsys.readouterr().err
@@ -327,6 +327,7 @@ def test_images_without_labels_are_trained_on_and_kept_but_not_scored(tmp_path, 
     assert "a hash network needs labels" in said
 
 
+@pytest.mark.slow
 def test_labels_come_from_a_csv_file(tmp_path):
     photos = folder_of_images(tmp_path, classes=("photos",), per_class=10) / "photos"
     lines = [f"{path.name},{'ab'[i % 2]}" for i, path in enumerate(sorted(photos.iterdir()))]
@@ -364,17 +365,14 @@ def test_a_picture_that_fails_is_a_warning(tmp_path, capsys, monkeypatch):
 
 
 def test_codes_of_two_bits_are_drawn_as_a_plane_and_by_their_balance(tmp_path, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr(
-        drawing, "save", lambda _, pictures: drawn.update({n: f() for n, f in pictures.items()})
-    )
+    pictures = {}
+    monkeypatch.setattr(drawing, "save", lambda _, named: pictures.update(named))
     flags = ("--latent=bernoulli", "--latent_dim=2", "--hidden=16", "--epochs=1")
     run(train_vae, tmp_path / "w", *flags)
-    assert drawn.keys() == {
+    assert pictures.keys() == {
         "retrieval", "losses", "reconstructions", "bits", "latents", "samples"
     }  # fmt: skip
-    for name, figure in drawn.items():  # each says which data and which run it is of
-        assert figure.get_suptitle().startswith("digits-test, w"), name
+    assert pictures["bits"]().get_suptitle().startswith("digits-test, w")  # its data and its run
 
 
 @pytest.mark.parametrize("latent", ["gaussian", "clipped"])
@@ -577,6 +575,7 @@ def test_a_cache_folder_of_jax_that_the_environment_names_is_kept(tmp_path):
         "print(jax.config.jax_compilation_cache_dir)"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "experiments", ROOT)))}
+    env.pop("JAX_COMPILATION_CACHE_DIR", None)
     for extra, expected in (
         ({"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}, str(tmp_path)),
         ({"XDG_CACHE_HOME": str(tmp_path)}, str(tmp_path / "jaxret" / "xla")),

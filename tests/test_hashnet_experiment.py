@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 import runs
 import train_hasher
-from scripts import compiled_once, in_process, parameters, run, stopped_after
+from scripts import in_process, parameters, run, stopped_after
 
 from jaxret import data
 from jaxret.hashers import deep
 
-__all__ = ["compiled_once", "in_process"]
+__all__ = ["in_process"]
 SMALL = ("--bits=12", "--schedule=one_cycle", "--nomirror")
 FLAGS = (*SMALL, "--epochs=8", "--quantisation=0.1", "--ema=0.5")
 
 
+@pytest.mark.slow
 def test_digits_are_found_by_twelve_bits(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(drawing, "save", lambda _, pictures: drawn.extend(pictures))

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import train_vae
 from PIL import Image
-from scripts import compiled_once, in_process, run
+from scripts import in_process, run
 
-__all__ = ["compiled_once", "in_process"]
+__all__ = ["in_process"]
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
