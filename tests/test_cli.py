@@ -559,6 +559,44 @@ def test_excluded_and_hidden_names_are_left_out(jaxret, root):
     assert "1 new" in jaxret("index", root, "--hidden").err
 
 
+def test_the_index_of_another_folder_is_not_taken_over(jaxret, root, tmp_path, monkeypatch):
+    other = photos.make(tmp_path / "other", 3)
+    monkeypatch.setenv("JAXRET_INDEX", str(root / ".jaxret"))
+    ran = jaxret("index", other)
+    assert ran.status == 2
+    assert "JAXRET_INDEX is the index of" in ran.err
+    assert jaxret("index", root).status == 0
+
+
+def test_a_folder_without_images_says_so(jaxret, tmp_path):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/a.txt").touch()
+    assert "0 images: 0 new" in jaxret("index", tmp_path / "none").err
+    ran = jaxret("search", "id:0", "--index", tmp_path / "none")
+    assert ran.status == 2
+    assert "holds no image yet" in ran.err
+
+
+def test_progress_is_for_a_terminal_only(monkeypatch):
+    import io
+
+    from jaxret.app.progress import Progress
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, silent in ((Terminal(), False), (io.StringIO(), True)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        progress = Progress(True)
+        progress("coding", 5, 10)
+        progress.started -= 2  # seconds ago
+        progress("coding", 10, 10)
+        progress.clear()
+        assert (stream.getvalue() == "") == silent
+        assert silent or "coding 10 of 10, 5 images/s, 0:00 left" in stream.getvalue()
+
+
 def test_distances_are_of_increasing_rows_for_ties(jaxret, root):
     for name in ("z", "y", "x"):
         shutil.copy2("a/1.jpg", f"b/{name}.jpg")

@@ -12,6 +12,7 @@ from jaxret.app import output
 from jaxret.app.cli import FOUND, NOTHING, SKIPPED
 from jaxret.app.output import number, shown, tell
 from jaxret.app.progress import Progress
+from jaxret.index.places import CATALOGUE
 
 SHOWN = 10  # unreadable files that are named
 LOOK = "similar in look, not in meaning"
@@ -24,6 +25,24 @@ def run(options: Namespace) -> int:
 
 def _given(options: Namespace) -> str | None:
     return options.index or os.environ.get("JAXRET_INDEX") or None
+
+
+def _place_to_write(options: Namespace) -> str | None:
+    """Return where `index` writes: a JAXRET_INDEX of another folder is not taken over."""
+    place = _given(options)
+    if options.index or place is None or not (Path(place) / CATALOGUE).is_file():
+        return place
+    from jaxret.index.catalogue import Catalogue
+    from jaxret.index.reader import root_of
+
+    with Catalogue(Path(place)) as catalogue:
+        root = root_of(Path(os.path.realpath(place)), catalogue.facts())
+    if os.path.realpath(options.photos) != str(root):
+        raise ValueError(
+            f"JAXRET_INDEX is the index of {root}, not of {options.photos}; name an index by "
+            "--index DIR"
+        )
+    return place
 
 
 def _find(options: Namespace, near: list[str]) -> Path:
@@ -49,7 +68,7 @@ def _index(options: Namespace) -> int:
     try:
         summary = index.build(
             options.photos,
-            _given(options),
+            _place_to_write(options),
             model=options.model,
             bits=options.bits,
             dims=options.dims,

@@ -9,7 +9,7 @@ from jaxret.app.output import number, shown
 from jaxret.files import write_whole
 from jaxret.index.contents import UnreadableError
 from jaxret.index.reader import Image
-from jaxret.index.thumbs import small, thumbnail
+from jaxret.index.thumbs import thumbnail
 
 _HEAD = """<!doctype html>
 <html lang="en">
@@ -48,11 +48,6 @@ def write_sheet(target: Path, index: Path, title: str, sections: Sequence[Sectio
         pieces += [_item(index, image) for image in images]
         pieces.append("</ul>\n")
     write_whole(target, (piece.encode() for piece in pieces))
-
-
-def write_query(file: str | None) -> str:
-    """Return a query's own picture as HTML; nothing where it is no file."""
-    return "" if file is None else _picture(lambda: small(file), file)
 
 
 def _item(index: Path, image: Image) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jaxret.files import write_whole
+from jaxret.files import WriteError, write_whole
 
 FOLDER = ".jaxret"
 CATALOGUE = "catalogue.sqlite"
@@ -69,7 +69,10 @@ def prepare(index: Path) -> None:
         )
     for name, content in MARKS.items():
         if not (index / name).exists():
-            write_whole(index / name, content)
+            try:
+                write_whole(index / name, content)
+            except WriteError as error:
+                raise PhotoIndexError(f"{error}; --index DIR puts it elsewhere") from error
 
 
 @contextlib.contextmanager

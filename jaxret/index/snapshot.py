@@ -60,6 +60,8 @@ def read(catalogue: Catalogue) -> Snapshot:
     generation, model = facts["generation"], facts.get("model")
     if not generation or model is None:
         staged = catalogue.query("SELECT count(*) FROM staged")[0][0]
+        if not staged:
+            raise PhotoIndexError(f"{catalogue.index}: holds no image yet; jaxret index PHOTOS")
         raise PhotoIndexError(
             f"{catalogue.index}: the first indexing has not finished ({staged} images are coded); "
             "run it again: jaxret index PHOTOS"

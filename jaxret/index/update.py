@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxret.index import calibrate, compare, contents, places, snapshot
+from jaxret.index import calibrate, compare, contents, places, snapshot, thumbs
 from jaxret.index.catalogue import Catalogue, Content, Row, Skipped, Staged
 from jaxret.index.coder import Coder, Request, coder_for
 from jaxret.index.contents import Reading
@@ -108,6 +108,7 @@ def build(
             run.publish(final=True)
             run.settle_racy()
             calibrate.calibrate(catalogue, root, run.coder)
+        thumbs.trim(index)
         return run.summary(time.monotonic() - started)
 
 
