@@ -33,11 +33,14 @@ IMPORTS = {
     "search": {"codes"},
     "encoder": {"data", "files"},
     "gallery": {"codes", "files", "search"},
-    "hashers": {"augment", "encoder", "losses", "models", "relax", "train"},
+    "features": {"models", "train"},
+    "hashers": {"augment", "encoder", "features", "losses", "models", "relax", "train"},
     "evaluate": {"codes", "divergences", "metrics", "search"},
     "positives": {"evaluate", "hashers", "search"},
+    "index": {"codes", "data", "encoder", "features", "files", "gallery", "hashers", "metrics"},
+    "app": {"files", "index"},
 }
-LEARNING = {"augment", "hashers", "losses", "models", "relax", "train"}
+LEARNING = {"augment", "features", "hashers", "losses", "models", "relax", "train"}
 RETRIEVAL = {"codes", "gallery", "metrics", "search"}
 
 SCRIPTS = sorted(
