@@ -1,5 +1,6 @@
 """Which model an index is coded with, and how its files become codes."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -198,19 +199,22 @@ def coder_for(
         facts["asked"] = asked
         with catalogue.transaction():
             catalogue.set_facts(pending={"asked": asked, "model": facts})
-    encoder = model.load(catalogue.index, facts)
+
+    @functools.cache
+    def encoder():  # where all contents are known it is not needed
+        return model.load(catalogue.index, facts)
 
     def encode(files, pictures):
         unknown = [
             p.pixels for f, p in zip(files, pictures, strict=True) if f.digest not in vectors
         ]
-        found = iter(encoder.features(np.stack(unknown)) if unknown else ())
+        found = iter(encoder().features(np.stack(unknown)) if unknown else ())
         rows = [vectors[f.digest] if f.digest in vectors else next(found) for f in files]
-        return encoder.codes(np.stack(rows))
+        return encoder().codes(np.stack(rows))
 
     coder = Coder(facts, facts["image_size"], encode)
     coder.decoded, coder.notes = decoded, notes
-    coder.encode_pixels = encoder.encode
+    coder.encode_pixels = lambda pixels: encoder().encode(pixels)
     return coder
 
 
