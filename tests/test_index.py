@@ -194,6 +194,38 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
     assert build(root, model="look").new == 150 - FLUSH
 
 
+def test_features_to_learn_from_are_not_computed_again(tmp_path, monkeypatch):
+    from functools import partial
+
+    from jaxret import hashers
+    from jaxret.index import coder
+
+    without_weights = partial(hashers.photo_hasher, features="colour-histogram")
+    monkeypatch.setitem(hashers.HASHERS, "photo", without_weights)
+    root = photos.make(tmp_path / "photos", 150)
+    computed, keep = [], coder._keep_features
+    stop = True
+
+    def kept(catalogue, key, batch, rows):
+        keep(catalogue, key, batch, rows)
+        computed.append(len(batch))
+        if stop and sum(computed) > FLUSH:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(coder, "_keep_features", kept)
+    with pytest.raises(KeyboardInterrupt):
+        build(root, bits=16)
+    stop = False
+    assert build(root, bits=16).new == 150
+    assert computed == [FLUSH, FLUSH, 150 - 2 * FLUSH]
+    again = build(root, tmp_path / "whole", bits=16)
+    assert again.new == 150
+    whole = {path: code for _, path, code in codes(root)}
+    with Catalogue(tmp_path / "whole") as catalogue:
+        paths = {r.id: r.path for r in catalogue.rows()}
+        assert {paths[number]: code for number, code in catalogue.codes()} == whole
+
+
 def kill_at(root, moments):
     """Index a folder, again and again, killed a while after the n-th line that begins so."""
     for prefix, nth, seconds in moments:

@@ -213,6 +213,11 @@ class Catalogue:
                 found[values[0]] = Content(*values)
         return found
 
+    def contents_by(self, model: str) -> list[Content]:
+        """Return all that one model has made of contents."""
+        sql = "SELECT digest, code, width, height, taken FROM contents WHERE model = ?"
+        return [Content._make(row) for row in self.query(sql, [model[:KEY]])]
+
     def known_digests(self, model: str) -> set[bytes]:
         """Return the digest of every content that a model has coded."""
         rows = self.query("SELECT digest FROM contents WHERE model = ?", [model[:KEY]])

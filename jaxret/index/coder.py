@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxret.index import contents, model
-from jaxret.index.catalogue import Catalogue, Staged
+from jaxret.index.catalogue import Catalogue, Content, Staged
 from jaxret.index.contents import Picture, Reading, UnreadableError
 from jaxret.index.pipeline import in_order
 from jaxret.index.places import PhotoIndexError, Place
@@ -187,14 +187,11 @@ def coder_for(
         facts = model.install(catalogue.index, choice.source, "encoder")
     elif facts is None:
         hasher = model.make_hasher(asked["model"], asked["bits"], asked["dims"])
-        size = model.image_size_of(hasher)
-        decoded = _sample(catalogue, asked, listing, root, size, tell)
+        decoded, vectors = _sample(catalogue, asked, listing, root, hasher, tell)
         labels = [label_of(path, catalogue.labels()) for path in decoded]
-        pixels = np.stack([r.picture.pixels for r in decoded.values() if r.picture is not None])
+        rows = np.stack([vectors[reading.file.digest] for reading in decoded.values()])
         tell("learning", len(decoded), len(decoded))
-        facts, learned, notes = model.learn(catalogue.index, asked["model"], hasher, pixels, labels)
-        vectors = {r.file.digest: row for r, row in zip(decoded.values(), learned, strict=True)}
-        decoded = {path: _without_pixels(reading) for path, reading in decoded.items()}
+        facts, notes = model.learn(catalogue.index, asked["model"], hasher, rows, labels)
     if choice.facts is None:
         facts["asked"] = asked
         with catalogue.transaction():
@@ -218,11 +215,6 @@ def coder_for(
     return coder
 
 
-def _without_pixels(reading: Reading) -> Reading:
-    picture = reading.picture
-    return reading._replace(picture=picture and picture._replace(pixels=contents.NO_PIXELS))
-
-
 def label_of(path: str, labels: Mapping[str, str]) -> str | None:
     """Return the label of a path: by a CSV file where one was given, else its first folder."""
     if labels:
@@ -231,43 +223,82 @@ def label_of(path: str, labels: Mapping[str, str]) -> str | None:
     return first if slash else None
 
 
+Sample = tuple[dict[str, Reading], dict[bytes, np.ndarray]]
+
+
 def _sample(
     catalogue: Catalogue,
     asked: dict[str, Any],
     listing: Listing,
     root: Path,
-    image_size: int,
+    hasher: Any,
     tell: Callable,
-) -> dict[str, Reading]:
-    """Read the images that bits are learned from.
+) -> Sample:
+    """Read the images that bits are learned from; return them by path, and vectors by digest.
 
-    They are chosen by the digests of their paths, and recorded, before anything is coded: an
-    interrupted run learns the same.
+    Their features are kept a batch at a time, so that an interrupted run does not compute them
+    again. Pixels are not kept.
     """
-    recorded = catalogue.facts().get("sample")
-    if recorded and recorded["asked"] == asked:
-        paths = [path for path in recorded["paths"] if path in listing.files]
-    else:
-        able = [p for p, entry in listing.files.items() if not contents.fault_of(p, entry)]
-        size = model.SAMPLES.get(asked["model"], model.SAMPLE)
-        paths = sorted(sorted(able, key=path_digest)[:size], key=sort_key)
-        with catalogue.transaction():
-            catalogue.set_facts(sample={"asked": asked, "paths": paths})
+    paths, key = _sample_paths(catalogue, asked, listing), f"sample {asked['model']}"
+    known = {content.digest: content for content in catalogue.contents_by(key)}
+    vectors = {digest: np.frombuffer(c.code, np.float32) for digest, c in known.items()}
+    size, features = model.image_size_of(hasher), model.features_of(hasher)
 
     def read(path):
         try:
-            return contents.read(os.path.join(root, path), path, image_size)
+            return contents.read(os.path.join(root, path), path, size, known)
         except UnreadableError:
             return None
 
-    found = {}
+    found: dict[str, Reading] = {}
+    batch: list[tuple[Staged, Picture]] = []
     for number, (path, reading) in enumerate(zip(paths, in_order(read, paths), strict=True), 1):
         tell("learning", number, len(paths))
         if reading is not None:
-            found[path] = reading
+            picture = reading.picture
+            if picture is None:
+                content = known[reading.file.digest]
+                picture = Picture(contents.NO_PIXELS, *content[2:])
+            else:
+                batch.append((reading.file, picture))
+            found[path] = Reading(reading.file, picture._replace(pixels=contents.NO_PIXELS))
+        if batch and (len(batch) == model.FLUSH or number == len(paths)):
+            rows = features(np.stack([picture.pixels for _, picture in batch]))
+            _keep_features(catalogue, key, batch, rows)
+            vectors |= {file.digest: row for (file, _), row in zip(batch, rows, strict=True)}
+            batch = []
     if not found:
         raise PhotoIndexError(f"{root}: none of its {len(paths)} image files can be read")
-    return found
+    return found, vectors
+
+
+def _keep_features(
+    catalogue: Catalogue, key: str, batch: Sequence[tuple[Staged, Picture]], rows: np.ndarray
+) -> None:
+    if rows.ndim != 2 or rows.dtype != np.float32:  # pixels of a hasher without features
+        return
+    coded = [
+        Content(file.digest, row.tobytes(), picture.width, picture.height, picture.taken)
+        for (file, picture), row in zip(batch, rows, strict=True)
+    ]
+    with catalogue.transaction():
+        catalogue.stage([file for file, _ in batch], coded, key)
+
+
+def _sample_paths(catalogue: Catalogue, asked: dict[str, Any], listing: Listing) -> list[str]:
+    """Return the images to learn from, chosen by the digests of their paths.
+
+    They are recorded before anything is coded: an interrupted run learns from the same.
+    """
+    recorded = catalogue.facts().get("sample")
+    if recorded and recorded["asked"] == asked:
+        return [path for path in recorded["paths"] if path in listing.files]
+    able = [p for p, entry in listing.files.items() if not contents.fault_of(p, entry)]
+    size = model.SAMPLES.get(asked["model"], model.SAMPLE)
+    paths = sorted(sorted(able, key=path_digest)[:size], key=sort_key)
+    with catalogue.transaction():
+        catalogue.set_facts(sample={"asked": asked, "paths": paths})
+    return paths
 
 
 def _vectors_coder(choice: Choice, listing: Listing) -> Coder:

@@ -13,6 +13,7 @@ from jaxret.index.places import PhotoIndexError
 
 FOLDER = "model"
 BATCH = 8  # images; a code may depend on it in its last bit, so all callers use this one
+FLUSH = 64  # images that are coded between two transactions: what a kill can lose
 SAMPLE = 1024  # images from which bits are learned
 SAMPLES = {"look": 1}  # of models that need fewer
 SIDE = 32  # pixels a side for hashers that do not say what they want
@@ -187,31 +188,37 @@ def make_hasher(name: str, bits: int | None, dims: int | None) -> Any:
         raise PhotoIndexError(f"--model {name}: {error}") from error
 
 
-class Learned(NamedTuple):
-    """A model that was learned from images: its facts, and the vectors of these images."""
+def features_of(hasher: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return images -> what a hasher learns from: features f32[n d], or the images themselves."""
+    from jaxret.features import FeaturesError, extract
 
-    facts: dict[str, Any]
-    vectors: Shaped[np.ndarray, "n ..."]
-    notes: list[str]
+    extractor = _extractor(hasher)
+    if extractor is None:
+        return np.asarray
+    try:
+        weights = extractor.load()
+    except FeaturesError as error:
+        raise PhotoIndexError(f"{error}; or index with --model look, which needs none") from error
+    return lambda images: extract(extractor, images, weights, batch_size=BATCH)
 
 
 def learn(
     index: Path,
     name: str,
     hasher: Any,
-    images: UInt8[np.ndarray, "n s s 3"],
+    vectors: Shaped[np.ndarray, "n ..."],
     labels: Sequence[str | None],
-) -> Learned:
-    """Fit a hasher to a sample of an index's images and keep it in the index."""
-    import jax
+) -> tuple[dict[str, Any], list[str]]:
+    """Fit a hasher to a sample, keep it in the index, and return its facts and what to tell.
 
-    from jaxret.features import FeaturesError, extract
+    vectors are those of `features_of`.
+    """
+    import jax
 
     names = tuple(sorted({label for label in labels if label is not None}))
     numbers = np.array([-1 if label is None else names.index(label) for label in labels], np.int32)
-    extractor, notes = _extractor(hasher), []
+    notes, size = [], image_size_of(hasher)
     try:
-        vectors = images if extractor is None else extract(extractor, images, batch_size=BATCH)
         params, info = hasher.fit(jax.random.key(SEED), vectors, numbers)
         own, other = info.get("precision@5/labels"), info.get("precision@5/photo")
         if own is not None and other is not None and own <= other:
@@ -221,13 +228,11 @@ def learn(
             )
             name, hasher = "photo", make_hasher("photo", hasher.spec["settings"]["bits"], None)
             params, info = hasher.fit(jax.random.key(SEED), vectors)
-    except FeaturesError as error:
-        raise PhotoIndexError(f"{error}; or index with --model look, which needs none") from error
     except ValueError as error:
         raise PhotoIndexError(f"--model {name}: {error}") from error
-    origin = {"learned_from": len(images), "seed": SEED, "info": _plain(info)}
-    facts = _keep(index, name, hasher, params, images.shape[1:], names, origin)
-    return Learned({**facts, "learned_from": len(images), "info": _plain(info)}, vectors, notes)
+    origin = {"learned_from": len(vectors), "seed": SEED, "info": _plain(info)}
+    facts = _keep(index, name, hasher, params, (size, size, 3), names, origin)
+    return {**facts, "learned_from": len(vectors), "info": _plain(info)}, notes
 
 
 def _keep(index, name, hasher, params, image_size, names, origin) -> dict[str, Any]:

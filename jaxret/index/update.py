@@ -11,12 +11,12 @@ from jaxret.index import calibrate, compare, contents, places, snapshot, thumbs
 from jaxret.index.catalogue import Catalogue, Content, Row, Skipped, Staged
 from jaxret.index.coder import Coder, Request, coder_for
 from jaxret.index.contents import Reading
+from jaxret.index.model import FLUSH
 from jaxret.index.pipeline import in_order
 from jaxret.index.places import PhotoIndexError, Place
 from jaxret.index.plan import Plan, Progress, attempt, with_facts
 from jaxret.index.scan import Shard, sort_key
 
-FLUSH = 64  # images that are coded between two transactions: what a kill can lose
 FIRST_PUBLICATION = 20.0  # seconds after which a long first run publishes what it has
 PUBLISH_SHARE = 20  # later publications take at most a twentieth of the time
 
