@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -35,10 +36,10 @@ def pack(z: Shaped[Array | np.ndarray, "..."] | Sequence) -> UInt32[Array, "n w"
     A latent of at least 0 is a bit of 1, so floats 0.0 and 1.0 are both a 1: pass bits as bool.
     Raises ValueError for NaN, for unsigned integers, and for integers that are all 0 or 1.
     """
-    z = _latents(z)
-    n, bits = z.shape
+    latents = _latents(z)
+    n, bits = latents.shape
     words = num_words(bits)
-    ones = z if z.dtype == bool else z >= 0
+    ones = latents if latents.dtype == bool else latents >= 0
     ones = jnp.pad(ones, ((0, 0), (0, words * WORD_BITS - bits)))
     return _words(ones.reshape(n, words, WORD_BITS))
 
@@ -53,7 +54,7 @@ def unpack(codes: UInt32[Array | np.ndarray, "n w"], bits: SupportsIndex) -> Flo
     return _bits(jnp.asarray(codes))[:, : operator.index(bits)].astype(jnp.float32) * 2 - 1
 
 
-def _latents(z: Any):
+def _latents(z: Any) -> Any:
     """Check what a public function is given as latents; under jit by shape and type alone."""
     if not hasattr(z, "dtype"):
         try:
@@ -121,7 +122,9 @@ def pack_mask(mask: Bool[Array | np.ndarray, "..."]) -> PackedMask:
     return PackedMask(bits.view("<u4").astype(np.uint32, copy=False))
 
 
-def bit(words: UInt32[Array, "..."], position: Int[Array, "..."] | Shaped[Array, "..."] | int):
+def bit(
+    words: UInt32[Array, "..."], position: Int[Array, "..."] | Shaped[Array, "..."] | int
+) -> Bool[Array, "..."]:
     """Tell whether the bit at a position, 0 to 31, is 1 in each word."""
     position = jnp.asarray(position, jnp.uint32)
     return (words >> position) & jnp.uint32(1) == 1
@@ -139,7 +142,9 @@ def first_bits(count: Int[Array, "..."]) -> UInt32[Array, "..."]:
     return jnp.where(count == WORD_BITS, full, some)
 
 
-def words_from_row(words: UInt32[Array, "p v"], start: Int[Array, ""], count: int):
+def words_from_row(
+    words: UInt32[Array, "p v"], start: Int[Array, ""], count: int
+) -> UInt32[Array, "p c"]:
     """Return the mask from a row on, which need not begin a word, as so many words."""
     words = lax.dynamic_slice_in_dim(words, start // WORD_BITS, count + 1, axis=1)
     shift = (start % WORD_BITS).astype(jnp.uint32)

@@ -126,13 +126,13 @@ def distances(query: tuple, gallery: tuple, term: Callable) -> Float32[Array, "q
     n = gallery[0].shape[0]
     stretches = -(-n // STRETCH)
     # Features first: one feature of a stretch of rows is contiguous.
-    gallery = [
+    gallery = tuple(
         jnp.pad(part, ((0, stretches * STRETCH - n), (0, 0)))
         .reshape(stretches, STRETCH, d)
         .transpose(0, 2, 1)
         for part in gallery
-    ]
-    query = [part.T for part in query]
+    )
+    query = tuple(part.T for part in query)
 
     def feature(parts, i):
         return tuple(lax.dynamic_index_in_dim(part, i, keepdims=False) for part in parts)
@@ -145,5 +145,5 @@ def distances(query: tuple, gallery: tuple, term: Callable) -> Float32[Array, "q
 
         return lax.fori_loop(0, d, add, jnp.zeros((q, STRETCH)), unroll=min(d, UNROLLED))
 
-    table = lax.map(of_stretch, tuple(gallery))
+    table = lax.map(of_stretch, gallery)
     return table.transpose(1, 0, 2).reshape(q, -1)[:, :n]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Shaped, UInt8
 
 from jaxret import codes, divergences, metrics, search
 from jaxret.search.select import least_on_host, on_host_threads, padded
-from jaxret.search.validate import Whole, whole
+from jaxret.search.validate import Whole, columns, whole
 
 ALWAYS_AT = (1, 10, 1000)
 RADIUS = 2
@@ -26,8 +26,8 @@ PAIRS = 2**22
 
 def evaluate(
     encode: Callable,
-    params,
-    protocol,
+    params: Any,
+    protocol: Any,
     *,
     overlap: int | None = None,
     allow_overlap: bool = False,
@@ -70,11 +70,17 @@ def evaluate(
                 f"{protocol.name}: at most {protocol.known_overlap} query images may be in the "
                 f"gallery, found {overlap}"
             )
-    encoded = (
+    query_latents, gallery_latents = (
         encode_in_batches(encode, params, part.images, batch_size) for part in (query, gallery)
     )
     return retrieval_scores(
-        *encoded, query.labels, gallery.labels, distance=distance, ks=ks, pairs=pairs
+        query_latents,
+        gallery_latents,
+        query.labels,
+        gallery.labels,
+        distance=distance,
+        ks=ks,
+        pairs=pairs,
     )
 
 
@@ -87,7 +93,7 @@ def images_in_both(gallery: UInt8[np.ndarray, "n ..."], query: UInt8[np.ndarray,
     return sum(image.tobytes() in found for image in query)
 
 
-def describe(protocol, overlap: int) -> dict[str, str | int]:
+def describe(protocol: Any, overlap: int) -> dict[str, str | int]:
     """Return what a score must be read with: the protocol's name, its sizes, its overlap.
 
     A protocol of the literature also has the score it is known by, and a digest of its split.
@@ -104,7 +110,7 @@ def describe(protocol, overlap: int) -> dict[str, str | int]:
 
 
 def encode_in_batches(
-    encode: Callable, params, images: UInt8[np.ndarray, "n h w c"], batch_size: int = 1000
+    encode: Callable, params: Any, images: UInt8[np.ndarray, "n h w c"], batch_size: int = 1000
 ) -> Float[Array, "n b"]:
     """Encode many images, the same number at each call: the last batch is filled up."""
     if len(images) == 0:
@@ -288,7 +294,7 @@ def _by_terms(gallery, *, divergence):
     n = len(gallery)
 
     def topk(query, k):
-        k = search.validate.columns(k, n)
+        k = columns(k, n)
         parts = divergence.query(query)
 
         def nearest(*tile):
@@ -369,7 +375,8 @@ def _ranked(found: search.Neighbors, relevance: Bool[np.ndarray, "q n"], levels:
                     total[i] = np.diff(ends, prepend=0)
 
     on_host_threads(rank, queries)
-    return Lists(relevant, np.sum(relevance, axis=1), precision, tuple(counts) if levels else None)
+    tied = (counts[0], counts[1]) if levels else None
+    return Lists(relevant, np.sum(relevance, axis=1), precision, tied)
 
 
 def _scores(lists: Lists, ks: tuple[int, ...]) -> dict[str, Shaped[Array | np.ndarray, " q"]]:
@@ -396,6 +403,7 @@ def _scores_at(
 
 
 def _scores_with_ties(lists: Lists, ks: tuple[int, ...], bits: int):
+    assert lists.counts is not None  # the distance is one of TIED
     return _scores_of_counts(*lists.counts, ks, bits)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
@@ -45,7 +46,7 @@ def share_a_label(query: Values, neighbors: Values) -> Bool[Array, "q k"]:
     return jnp.any(query[:, None] & neighbors, axis=2)
 
 
-def _array(name: str, values: Any, ndim: int):
+def _array(name: str, values: Any, ndim: int) -> Any:
     """An array of this rank, from an array or a list."""
     if not hasattr(values, "dtype"):
         try:
@@ -97,7 +98,7 @@ def _same_length(**arrays) -> None:
         raise ValueError(f"{' and '.join(lengths)} must be as long, got {found}")
 
 
-def _lists(relevant: Any, num_relevant: Any):
+def _lists(relevant: Any, num_relevant: Any) -> tuple[Bool[Array, "q k"], Int[Array, " q"]]:
     """Ranked lists, and how many are relevant for each; one number may stand for all queries."""
     relevant = _flags("relevant", relevant, 2)
     if np.ndim(num_relevant) == 0:
@@ -107,7 +108,7 @@ def _lists(relevant: Any, num_relevant: Any):
     return relevant, num_relevant
 
 
-def _counts(total: Any, relevant: Any):
+def _counts(total: Any, relevant: Any) -> tuple[Int[Array, "q l"], Int[Array, "q l"]]:
     """Results, and relevant results, at each distance: never more of these than of those."""
     total, relevant = _whole("total", total, 2, 0), _whole("relevant", relevant, 2, 0)
     if total.shape != relevant.shape:
@@ -126,8 +127,10 @@ def _counts(total: Any, relevant: Any):
 
 def _number(name: str, value: Any) -> int:
     try:
-        return operator.index(int(value) if isinstance(value, float) and value % 1 == 0 else value)
+        return operator.index(value)
     except TypeError:
+        if isinstance(value, float) and value % 1 == 0:
+            return int(value)
         raise ValueError(f"{name} must be a whole number, got {value!r}") from None
 
 
@@ -409,7 +412,8 @@ def label_scores(labels: Values, predicted: Values) -> dict[str, float]:
     labels, predicted = _pair("labels", labels, "predicted", predicted)
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-    scores = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
+    options: Any = {"average": "macro", "zero_division": 0}  # scikit-learn's types know no number
+    scores = precision_recall_fscore_support(labels, predicted, **options)
     names = ("accuracy", "precision", "recall", "f1")
     return dict(
         zip(names, map(float, (accuracy_score(labels, predicted), *scores[:3])), strict=True)
