@@ -58,20 +58,26 @@ def in_rows(codes: UInt32[Array, "m w 32 64"]) -> UInt32[Array, "w n"]:
     return codes.reshape(words, -1)
 
 
-def whole_groups(codes: UInt32[Array, "m w 32 64"], group: Int[Array, "q g"]):
+def whole_groups(
+    codes: UInt32[Array, "m w 32 64"], group: Int[Array, "q g"]
+) -> UInt32[Array, "q g 32 w"]:
     """The codes of the 32 rows of each group, u32[q g 32 w]."""
     block, lane, within = locate(group)
     place = (block * CLUSTER + within)[:, :, None]
     return codes[place, :, jnp.arange(GROUP)[None, None], lane[:, :, None]]
 
 
-def single_rows(codes: UInt32[Array, "m w 32 64"], row: Int[Array, "q k"]):
+def single_rows(
+    codes: UInt32[Array, "m w 32 64"], row: Int[Array, "q k"]
+) -> UInt32[Array, "q k w"]:
     """The codes of rows, u32[q k w]."""
     block, lane, within = locate(row // GROUP)
     return codes[block * CLUSTER + within, :, row % GROUP, lane]
 
 
-def locate(group: Int[Array, "..."]):
+def locate(
+    group: Int[Array, "..."],
+) -> tuple[Int[Array, "..."], Int[Array, "..."], Int[Array, "..."]]:
     """The block of each group, its lane, and its place within the cluster."""
     cluster = group // CLUSTER
     return cluster // LANES, cluster % LANES, group % CLUSTER

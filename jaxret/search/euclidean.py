@@ -9,7 +9,9 @@ the groups faster than XLA, unless there is one query and its dispatch counts.
 
 import itertools
 import math
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -46,10 +48,11 @@ def topk(
     traced = validate.is_traced(query, *gallery, mask)
     host = on_cpu(rows) and not traced
     on_host = host and (len(query) > 1 or k > MANY)
-    group = rows_of_group(*rows.shape, k, on_host)
+    capacity, d = rows.shape
+    group = rows_of_group(capacity, d, k, on_host)
     sizes = {"k": k, "group": group}
     run = partial(_search, gallery=gallery, **sizes, memory=memory)
-    if k * LARGE > rows.shape[0]:
+    if k * LARGE > capacity:
         if host:
             return run(_ALL, query, mask, partial(_least_on_host, k=k))
         return run(partial(_SELECT, k=k), query, mask)
@@ -65,15 +68,15 @@ def topk(
         found = [np.asarray(part).copy() for part in found]
         for part, better in zip(found, exact, strict=False):
             part[lost] = better
-    return tuple(found)
+    return found[0], found[1]
 
 
 def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, group, memory):
+    capacity, d = gallery[0].shape
+    per_query = bytes_of_query(capacity, d, k, group)
     found = (
         (search(*tile, *gallery), count)
-        for tile, count in select.tiles(
-            [query, mask], bytes_of_query(*gallery[0].shape, k, group), memory, NEAR
-        )
+        for tile, count in select.tiles([query, mask], per_query, memory, NEAR)
     )
     return select.gather(found, finish)
 
@@ -101,7 +104,8 @@ def _near_on_host(query, mask, gallery, *, k, group, memory):
                 yield _MINIMA(*tile, *gallery, np.int32(start), **sizes), start, tile, count
 
     best = []
-    for (minima, start, tile, count), _ in itertools.pairwise(itertools.chain(bounds(), [None])):
+    one_ahead: Iterator[Any] = itertools.chain(bounds(), [None])
+    for (minima, start, tile, count), _ in itertools.pairwise(one_ahead):
         least, group_there = _smallest_on_host(np.asarray(minima), wanted + 1)
         best.append((least, group_there + start // group))
         if start == starts[-1]:
@@ -167,7 +171,18 @@ def _wanted(k):
     return k + SPARE + k // 8
 
 
-def minima_by_query(query, mask, rows, size, centre, low, start, *, rows_there, group: int):
+def minima_by_query(
+    query: Float32[Array, "q d"],
+    mask: UInt32[Array, "p v"] | None,
+    rows: Float[Array, "m d"],
+    size: Int32[Array, ""],
+    centre: Float32[Array, " d"],
+    low: Float32[Array, " m"],
+    start: Int32[Array, ""],
+    *,
+    rows_there: int,
+    group: int,
+) -> Float32[Array, "q g"]:
     """The least bound in each group of so many rows from start on, f32[q g]."""
     minima = _group_minima(
         query, mask, rows, size, centre, low, group, False, start // TILE, rows_there // TILE
@@ -246,7 +261,9 @@ def rerank(
     return distances, row, (bound * (1 - error) > distances[:, -1]) | jnp.isinf(cut)
 
 
-def _group_minima(query, mask, rows, size, centre, low, group, exact, first=0, tiles=None):
+def _group_minima(
+    query, mask, rows, size, centre, low, group, exact, first: Array | int = 0, tiles=None
+):
     """The least bound, or distance, in each group of rows of some tiles, none: all; f32[g q]."""
     here, d, centred = size >= 0, rows.shape[1], (query - centre[None]).T
 
@@ -304,15 +321,33 @@ def _smallest_groups(minima, wanted, here):
     return jnp.sort(group, axis=1), cut
 
 
-def certified(query, mask, rows, size, centre, low, k: int, group: int):
+def certified(
+    query: Float32[Array, "q d"],
+    mask: UInt32[Array, "p v"] | None,
+    rows: Float[Array, "m d"],
+    size: Int32[Array, ""],
+    centre: Float32[Array, " d"],
+    low: Float32[Array, " m"],
+    k: int,
+    group: int,
+) -> tuple[Float32[Array, "q k"], Int32[Array, "q k"], Bool[Array, " q"]]:
     """The k nearest, by direct differences for the whole tile where a query asks for it."""
     parts = query, mask, rows, size, centre, low, k, group
     *found, sure = bounded(*parts)
-    exact = lax.cond(jnp.all(sure), lambda: tuple(found), lambda: bounded(*parts, True)[:2])
-    return *exact, jnp.ones_like(sure)
+    distances, row = lax.cond(
+        jnp.all(sure), lambda: tuple(found), lambda: bounded(*parts, True)[:2]
+    )
+    return distances, row, jnp.ones_like(sure)
 
 
-def all_distances(query, mask, rows, size, centre, low):
+def all_distances(
+    query: Float32[Array, "q d"],
+    mask: UInt32[Array, "p v"] | None,
+    rows: Float[Array, "m d"],
+    size: Int32[Array, ""],
+    centre: Float32[Array, " d"],
+    low: Float32[Array, " m"],
+) -> tuple[Float32[Array, "q m"]]:
     """The distances to all rows, infinite where there is none."""
     there = jnp.arange(len(rows))[None] < size
     if mask is not None:
@@ -326,7 +361,15 @@ def all_distances(query, mask, rows, size, centre, low):
     return (jnp.where(there, distances, jnp.inf),)
 
 
-def select_all(query, mask, rows, size, centre, low, k: int):
+def select_all(
+    query: Float32[Array, "q d"],
+    mask: UInt32[Array, "p v"] | None,
+    rows: Float[Array, "m d"],
+    size: Int32[Array, ""],
+    centre: Float32[Array, " d"],
+    low: Float32[Array, " m"],
+    k: int,
+) -> tuple[Float32[Array, "q k"], Int32[Array, "q k"]]:
     """The k nearest of all rows, selected on the device."""
     (distances,) = all_distances(query, mask, rows, size, centre, low)
     nearest, row = lax.top_k(-distances, k)

@@ -7,6 +7,7 @@ the gallery all of its distances are sorted.
 """
 
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +126,13 @@ def _of_groups(query, codes, alive, group):
     return jnp.where(there, distances, NO_ROW).reshape(len(group), -1)
 
 
-def count_nearest(query, mask, codes, size, k: int):
+def count_nearest(
+    query: UInt32[Array, "q w"],
+    mask: UInt32[Array, "p v"] | None,
+    codes: UInt32[Array, "m w 32 64"],
+    size: Int32[Array, ""],
+    k: int,
+) -> tuple[UInt32[Array, "q k"], Int32[Array, "q k"]]:
     """The k nearest rows, by counting and not yet in order."""
     alive = alive_groups(mask, size, codes.shape[0] * LANES)
     return nearest_rows(query, codes, alive, mask is not None, k, size >= 0)
@@ -152,7 +159,13 @@ def all_distances(
     return (jnp.where(there, distances, jnp.iinfo(far).max).astype(far),)
 
 
-def sort_all(query, mask, codes, size, k: int):
+def sort_all(
+    query: UInt32[Array, "q w"],
+    mask: UInt32[Array, "p v"] | None,
+    codes: UInt32[Array, "m w 32 64"],
+    size: Int32[Array, ""],
+    k: int,
+) -> tuple[Int32[Array, "q k"], Int32[Array, "q k"]]:
     """The k nearest rows, by sorting all of them on the device."""
     (distances,) = all_distances(query, mask, codes, size)
     row = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
@@ -197,7 +210,7 @@ def _sort_all_on_host(distances, k):
     return nearest, row
 
 
-def _as_neighbors(distances, row):
+def _as_neighbors(distances, row) -> tuple[Any, Any]:
     numpy = np if isinstance(row, np.ndarray) else jnp
     there = distances != NO_ROW
     distances = numpy.where(there, distances, NEVER).astype(np.int32)

@@ -87,7 +87,13 @@ class CodeLayout(NamedTuple):
         """Return the k nearest rows to each query; arguments as for `hamming_topk`."""
         return _topk(self, query, k, mask, memory, _known(self.size))
 
-    def search(self, query, words, k: int, memory: int):
+    def search(
+        self,
+        query: UInt32[Array | np.ndarray, "q w"],
+        words: UInt32[Array | np.ndarray, "p v"] | None,
+        k: int,
+        memory: int,
+    ) -> tuple[Int32[Array | np.ndarray, "q k"], Int32[Array | np.ndarray, "q k"]]:
         """Search for k rows that there is room for; nothing is checked or padded."""
         return hamming.topk(query, words, *self, k, memory)
 
@@ -142,7 +148,13 @@ class VectorLayout(NamedTuple):
         """Return the k nearest rows to each query; arguments as for `euclidean_topk`."""
         return _topk(self, query, k, mask, memory, _known(self.size))
 
-    def search(self, query, words, k: int, memory: int):
+    def search(
+        self,
+        query: Float[Array | np.ndarray, "q d"],
+        words: UInt32[Array | np.ndarray, "p v"] | None,
+        k: int,
+        memory: int,
+    ) -> tuple[Float32[Array | np.ndarray, "q k"], Int32[Array | np.ndarray, "q k"]]:
         """Search for k rows that there is room for; nothing is checked or padded."""
         return euclidean.topk(query.astype(np.float32), words, *self, k, memory)
 
@@ -241,8 +253,8 @@ def _topk(layout, query, k, mask, memory, rows: int | None) -> Neighbors:
     words = validate.mask_words(mask, len(query), rows, layout.capacity)
     if len(query) == 0:
         return select.no_queries(k, layout.far)
-    found = layout.search(query, words, min(k, layout.capacity), memory)
-    return select.neighbors(*found, k, layout.far)
+    distances, row = layout.search(query, words, min(k, layout.capacity), memory)
+    return select.neighbors(distances, row, k, layout.far)
 
 
 def _known(size) -> int | None:

@@ -5,6 +5,8 @@ least distance, or a mask of the rows within a distance. The block of codes stay
 cache while all queries of the tile look at it, so nothing of a row's size is written per query.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +20,7 @@ from jaxret.search.blocks import CLUSTER, GROUP
 UNROLLED = 128  # population counts in one fused loop; longer chains are cut into steps
 
 
-def far_type(words: int):
+def far_type(words: int) -> type[Any]:
     """The least unsigned type that holds any distance and, as its maximum, "no row"."""
     return jnp.uint8 if 32 * words < 255 else jnp.uint16
 
@@ -106,7 +108,7 @@ def sum_of_words(
     codes of 2,000 words.
     """
     if words <= UNROLLED:
-        return sum(differing(word) for word in range(words))
+        return functools.reduce(operator.add, map(differing, range(words)))
     at_once = UNROLLED // 4
     whole = words // at_once * at_once
 
@@ -122,7 +124,9 @@ def by_cluster(values: Shaped[Array, "m q 64"]) -> Shaped[Array, "b 16 q 64"]:
     return values.reshape(-1, CLUSTER, *values.shape[1:])
 
 
-def fold_clusters(function, values: Shaped[Array, "m q 64"]) -> Shaped[Array, "b q 64"]:
+def fold_clusters(
+    function: Callable[[Array, Array], Array], values: Shaped[Array, "m q 64"]
+) -> Shaped[Array, "b q 64"]:
     """Fold the 16 groups of each cluster into one value, group by group."""
     groups = by_cluster(values)
     result = groups[:, 0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int64, Num, UInt32
@@ -118,7 +118,7 @@ def within(
     limit = None if limit is None else validate.whole("limit", limit)
     words = validate.mask_words(mask, len(query), rows, rows)
     most = rows if limit is None else min(limit + 1, rows)
-    found_rows = [None] * len(query)
+    found_rows: list[Any] = [None] * len(query)
     waiting, k = np.arange(len(query)), FIRST
     while len(waiting):
         k = min(k, max(most, 1))

@@ -2,15 +2,16 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float32, Int, Int32, Num
+from jaxtyping import Array, Bool, Float32, Int, Int32, Num
 
 MEMORY = 2**28  # bytes
 NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching fresh memory is too
@@ -39,7 +40,7 @@ def few_sizes(count: int) -> int:
     return -(-count // unit) * unit
 
 
-def noinline(here, function: Callable, *args):
+def noinline(here: Bool[Array, ""] | bool, function: Callable, *args) -> Any:
     """Compute a function's result once, out of reach of what uses it.
 
     XLA fuses a cheap producer into each of its consumers and computes it again for each of their
@@ -98,7 +99,7 @@ class Compiled:
         self.plain = jax.jit(function, static_argnames=static)
         self.wide = jax.jit(function, static_argnames=static, compiler_options=options)
 
-    def __call__(self, *args, **static):
+    def __call__(self, *args, **static) -> Any:
         """Call it; compiler options are for the outermost jit only."""
         if any(isinstance(array, jax.core.Tracer) for array in args) or not on_cpu(*args):
             return self.plain(*args, **static)
@@ -113,7 +114,9 @@ def on_cpu(*arrays) -> bool:
     return jax.default_backend() == "cpu"
 
 
-def tiles(arrays, per_query: int, memory: int, near: int = NEAR) -> Iterator[tuple[list, int]]:
+def tiles(
+    arrays: Sequence[Any], per_query: int, memory: int, near: int = NEAR
+) -> Iterator[tuple[list, int]]:
     """Cut queries into tiles of few sizes, so small that two of them stay within memory, and near;
     one tile may have all of it.
 
@@ -159,12 +162,17 @@ def _finished(finish, result, count):
     return tuple(a if len(a) == count else a[:count] for a in finish(*result))
 
 
-def as_they_are(*arrays, **_):
+def as_they_are(*arrays, **_) -> tuple:
     """What is finished already."""
     return arrays
 
 
-def padded(distances, indices, k: int, far) -> Neighbors:
+def padded(
+    distances: Num[Array | np.ndarray, "q c"],
+    indices: Int[Array | np.ndarray, "q c"],
+    k: int,
+    far: float | int,
+) -> Neighbors:
     """Add columns past the end, where a small gallery has fewer than k rows."""
     missing = ((0, 0), (0, k - distances.shape[1]))
     numpy = np if isinstance(indices, np.ndarray) else jnp
@@ -174,12 +182,17 @@ def padded(distances, indices, k: int, far) -> Neighbors:
     return Neighbors(distances, indices)
 
 
-def neighbors(distances, indices, k: int, far) -> Neighbors:
+def neighbors(
+    distances: Num[Array | np.ndarray, "q c"],
+    indices: Int[Array | np.ndarray, "q c"],
+    k: int,
+    far: float | int,
+) -> Neighbors:
     """Return k columns of neighbors, on the device."""
     return Neighbors(*map(jnp.asarray, padded(distances, indices, k, far)))
 
 
-def no_queries(k: int, far) -> Neighbors:
+def no_queries(k: int, far: float | int) -> Neighbors:
     """Return the result for no query."""
     dtype = jnp.int32 if isinstance(far, (int, np.integer)) else jnp.float32
     return Neighbors(jnp.zeros((0, k), dtype), jnp.zeros((0, k), jnp.int32))

@@ -7,13 +7,14 @@ do on one device.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int32, Shaped, UInt32
+from jaxtyping import Array, Float, Int, Int32, Num, Shaped, UInt32
 
 from jaxret.codes import WORD_BITS, words_from_row
 from jaxret.search import select, validate
@@ -151,10 +152,9 @@ def sharded_topk(
     rows = None if validate.is_traced(shares.size) else int(shares.size)
     words = validate.mask_words(mask, len(query), rows, shares.capacity)
     traced = validate.is_traced(query, gallery.sizes, words)
-    query, words = (
-        array if array is None or validate.is_traced(array) else np.asarray(array)
-        for array in (query, words)
-    )
+    query = query if validate.is_traced(query) else np.asarray(query)
+    if words is not None and not validate.is_traced(words):
+        words = np.asarray(words)
     if len(query) == 0:
         return select.no_queries(k, shares.far)
     if words is not None:  # so many words that each share can cut as many out
@@ -166,8 +166,9 @@ def sharded_topk(
         (search(*tile, *arrays), count)
         for tile, count in select.tiles([query, words], _per_query(gallery, k, words), memory)
     )
-    found = select.gather(found, select.as_they_are if traced else _of_this_process)
-    return select.neighbors(*found, k, shares.far)
+    finish = select.as_they_are if traced else _of_this_process
+    distances, row = select.gather(found, finish)
+    return select.neighbors(distances, row, k, shares.far)
 
 
 def _per_query(gallery, k, words):
@@ -185,7 +186,17 @@ def _of_this_process(*result):
     return tuple(array.addressable_data(0) for array in result)
 
 
-def search_shares(query, mask, sizes, starts, *arrays, mesh, k, memory, kind):
+def search_shares(
+    query: Shaped[Array, "q a"],
+    mask: UInt32[Array, "p v"] | None,
+    sizes: Int[Array, " s"],
+    starts: Int[Array, " s"],
+    *arrays,
+    mesh: Mesh,
+    k: int,
+    memory: int,
+    kind: type[Any],
+) -> tuple[Num[Array, "q k"], Int[Array, "q k"]]:
     """Search each share on its device, gather what was found, and merge it."""
 
     def search(query, mask, sizes, starts, *arrays):

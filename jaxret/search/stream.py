@@ -51,7 +51,9 @@ def streamed_topk(
             own = PackedMask(own)
         found = layout.topk(query, min(k, stretch), mask=own, memory=max(1, memory // 4))
         best = merge(best, found, start, k)
-    return Neighbors(*map(np.asarray, select.padded(*best, k, kind.far)))
+    assert best is not None  # there is always a first stretch
+    found = select.padded(best.distances, best.indices, k, kind.far)
+    return Neighbors(*map(np.asarray, found))
 
 
 def merge(best: Neighbors | None, found: Neighbors, start: int, k: int) -> Neighbors:

@@ -5,8 +5,10 @@ import operator
 from typing import Any, SupportsFloat, SupportsIndex
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, UInt32
 
 from jaxret.codes import WORD_BITS, PackedMask, pack_mask
 
@@ -63,7 +65,7 @@ def columns(k: Any, rows: int) -> int:
     return min(whole("k", k), max(rows, PADDED))
 
 
-def array(name: str, values: Any):
+def array(name: str, values: Any) -> Any:
     """Return values that have a type and a shape: an array as it is, a list as a NumPy array."""
     if hasattr(values, "dtype") and hasattr(values, "shape"):
         return values
@@ -123,7 +125,9 @@ def check_width(query: Any, width: int) -> None:
         raise ValueError(f"query and gallery must be as wide, got {query.shape[1]} and {width}")
 
 
-def mask_words(mask: Any, queries: int, rows: int | None, capacity: int):
+def mask_words(
+    mask: Any, queries: int, rows: int | None, capacity: int
+) -> UInt32[Array | np.ndarray, "p v"] | None:
     """Return a mask over a gallery's rows as words, with a row for all queries or for each.
 
     Args:
