@@ -8,7 +8,7 @@ from jaxtyping import Int64, Shaped
 from jaxret.codes import PackedMask
 from jaxret.gallery.columns import Columns
 from jaxret.gallery.store import release
-from jaxret.search import Layout, Neighbors, lay_out, streamed_topk
+from jaxret.search import CodeLayout, Neighbors, VectorLayout, lay_out, streamed_topk
 from jaxret.search.validate import MOST_ROWS
 
 MEMORY = 2**29  # bytes
@@ -24,7 +24,7 @@ class DeviceCache:
 
     def __init__(self, memory: int):
         self._memory = memory
-        self._layout: Layout | None = None
+        self._layout: CodeLayout | VectorLayout | None = None
         self._changed = set()  # blocks
 
     def touch(self, rows: Int64[np.ndarray, " m"]) -> None:
@@ -47,10 +47,11 @@ class DeviceCache:
             found = streamed_topk(query, rows, k, mask=mask, memory=memory)
             release(columns.values)
             return found
-        self._layout = self._refreshed(rows)._replace(size=np.array(len(rows), np.int32))
-        return self._layout.topk(query, k, mask=mask)
+        layout = self._refreshed(rows)._replace(size=np.array(len(rows), np.int32))
+        self._layout = layout
+        return layout.topk(query, k, mask=mask)
 
-    def _refreshed(self, rows: Shaped[np.ndarray, "n a"]) -> Layout:
+    def _refreshed(self, rows: Shaped[np.ndarray, "n a"]) -> CodeLayout | VectorLayout:
         """Return the layout with the rows that changed and with room for those that were added."""
         size, (changed, self._changed) = len(rows), (sorted(self._changed), set())
         layout, self._layout = self._layout, None  # given up where the device fails half-way

@@ -80,7 +80,13 @@ class Columns:
             found &= self._alive[row]
         return np.where(found, row, -1)
 
-    def append(self, values, ids, names, labels) -> None:
+    def append(
+        self,
+        values: Shaped[np.ndarray, "m w"],
+        ids: Int64[np.ndarray, " m"],
+        names: list[str] | None,
+        labels: Int32[np.ndarray, " m"] | None,
+    ) -> None:
         """Add rows at the end."""
         start, stop = self.size, self.size + len(ids)
         self.values = _with_room(self.values, start, stop)
@@ -94,6 +100,7 @@ class Columns:
             self.labels = _with_room(self.labels, start, stop)
             self.labels[start:stop] = NO_LABEL
         if self.names is not None:
+            assert isinstance(self.names, list)  # mapped names are not written
             self.names.extend([NO_NAME] * len(ids))
         if self._ascending:
             joint = self.ids[max(0, start - 1) : stop]
@@ -102,14 +109,25 @@ class Columns:
         self.size = stop
         self.describe(np.arange(start, stop), names, labels)
 
-    def replace(self, rows, values, names, labels) -> None:
+    def replace(
+        self,
+        rows: Int64[np.ndarray, " m"],
+        values: Shaped[np.ndarray, "m w"],
+        names: list[str] | None,
+        labels: Int32[np.ndarray, " m"] | None,
+    ) -> None:
         """Give rows new values, and new names and labels where these are given."""
         if not self.values.flags.writeable:
             self.values = self.values.copy()
         self.values[rows] = values
         self.describe(rows, names, labels)
 
-    def describe(self, rows, names, labels) -> None:
+    def describe(
+        self,
+        rows: Int64[np.ndarray, " m"],
+        names: list[str] | None,
+        labels: Int32[np.ndarray, " m"] | None,
+    ) -> None:
         """Name and label rows; None leaves them as they are."""
         if labels is not None:
             if self.labels is None:
@@ -120,10 +138,11 @@ class Columns:
         if names is not None:
             if self.names is None:
                 self.names = [NO_NAME] * self.size
+            assert isinstance(self.names, list)  # mapped names are not written
             for row, name in zip(rows, names, strict=True):
                 self.names[row] = name
 
-    def kill(self, rows) -> None:
+    def kill(self, rows: Int64[np.ndarray, " m"]) -> None:
         """Remove rows; they stay where they are."""
         if self._alive is None:
             self._alive = np.ones(len(self.ids), bool)
@@ -135,7 +154,7 @@ class Columns:
         alive = np.flatnonzero(self.alive())
         self.values, self.ids = self.values[alive], self.ids[alive]
         self.labels = None if self.labels is None else self.labels[alive]
-        self.names = None if self.names is None else [self.names[row] for row in alive]
+        self.names = None if self.names is None else [self.names[row] for row in alive.tolist()]
         self.size, self.dead = len(alive), 0
         self._alive = self._order = None
 
@@ -165,9 +184,11 @@ class Columns:
             total = ends if len(ends) else total
 
     def _pieces_of_names(self) -> Iterator[list[bytes]]:
+        names = self.names
+        assert names is not None  # a column without names is not written
         for start in range(0, self.size, NAMES):
             rows = np.flatnonzero(self.alive(start, min(start + NAMES, self.size))) + start
-            yield [self.names[row].encode(*ENCODING) for row in rows.tolist()]
+            yield [names[row].encode(*ENCODING) for row in rows.tolist()]
 
 
 class MappedNames(Sequence):

@@ -165,7 +165,8 @@ class Gallery:
     def names_of(self, ids: Any) -> list[str]:
         """Return the name of each id of a list; "" where none was given, and for the id -1."""
         self._columns.check_whole("names")
-        rows, names = self._rows(ids, least=-1).reshape(-1).tolist(), self._columns.names
+        rows: list[int] = self._rows(ids, least=-1).reshape(-1).tolist()
+        names = self._columns.names
         return [NO_NAME if names is None or row < 0 else names[row] for row in rows]
 
     def labels_of(self, ids: Any) -> Int32[np.ndarray, "..."]:

@@ -18,9 +18,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+
+from jaxret.files import sync_folder
 
 FORMAT = 1
 HEADER = "gallery.json"
@@ -43,10 +45,10 @@ def write(path: str | os.PathLike, header: dict[str, Any], columns: dict[str, It
     _claim(folder)
     with _locked(folder):
         described = {name: _write_column(folder, name, rows) for name, rows in columns.items()}
-        _sync(folder)  # the files' names are on the disk before the header that needs them
+        sync_folder(folder)  # the files' names are on the disk before the header that needs them
         _write_file(folder / ".header.tmp", [_header_bytes({**header, "columns": described})])
         os.replace(folder / ".header.tmp", folder / HEADER)
-        _sync(folder)
+        sync_folder(folder)
         named = {column["file"] for column in described.values()} | {HEADER}
         for entry in folder.iterdir():
             if OURS.fullmatch(entry.name) and entry.name not in named:
@@ -88,9 +90,8 @@ def check_whole(name: str, column: np.ndarray) -> None:
     The size of the open file is compared; its bytes are not read. A file that is cut while it is
     being read still kills the process, which nothing in Python can prevent.
     """
-    if not isinstance(column.base, mmap.mmap):
-        return
-    if (size := column.base.size()) < column.nbytes:
+    base = cast("object", column.base)  # NumPy's types say that it is an array
+    if isinstance(base, mmap.mmap) and (size := base.size()) < column.nbytes:
         raise GalleryError(
             f"the open gallery's {name} were cut to {size} bytes of {column.nbytes}; open it anew "
             "from a whole copy"
@@ -101,7 +102,7 @@ def _claim(folder: Path) -> None:
     """Make the folder; refuse one that holds something else."""
     try:
         folder.mkdir(parents=True)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
     except FileExistsError:
         if not folder.is_dir():
             raise GalleryError(f"a gallery is a folder, {folder} is a file") from None
@@ -119,14 +120,6 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -217,7 +210,7 @@ def _read_column(folder, name, column, mapped, verify) -> np.ndarray:
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 return np.ndarray(shape, dtype, buffer=content)
             array = np.empty(shape, dtype)
-            if file.readinto(array.reshape(-1).view(np.uint8)) != expected:
+            if file.readinto(array.reshape(-1).view(np.uint8).data) != expected:
                 raise GalleryError(f"{path} is torn: it became shorter while it was read")
     except FileNotFoundError:
         raise GalleryError(f"{folder} is torn: {path.name} is missing") from None
