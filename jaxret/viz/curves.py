@@ -180,7 +180,8 @@ def score_curves(
             if mark:
                 columns[mark] = Line2D([], [], label=plain(mark), **_marker(own, solid, "0.3"))
         label = textwrap.fill(", ".join(plain(part) for part in (series, column) if part), 36)
-        style = _marker("" if any(marks) else marker, filled, colour) | {"linestyle": line}
+        style = _marker("" if any(marks) else marker, filled, colour)
+        style["linestyle"] = line
         handles.append(Line2D([], [], label=label, **style))
     _logarithmic(panel, sorted({point[0] for points in curves.values() for point in points}))
     panel.set(xlabel=plain(axis), ylabel=plain(score))
@@ -224,7 +225,8 @@ def numbered_points(
             numbered.append((place, str(number)))
     for i, column in enumerate(sorted(by_column)):
         _, marker, filled = STROKES.get(column, ("", "o^v<>"[i % 5], True))
-        style = _marker(marker, filled, f"C{i}") | {"markersize": 6}
+        style = _marker(marker, filled, f"C{i}")
+        style["markersize"] = 6
         panel.plot(*zip(*by_column[column], strict=True), label=plain(column), **style)
     if all(place[0] > 0 for place, _ in numbered):
         panel.set_xscale("log")

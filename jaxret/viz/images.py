@@ -190,6 +190,7 @@ def first_layer(
     side = int(np.ceil(np.sqrt(filters.shape[3])))
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     parts = figure.subfigures(1, 3, width_ratios=(2, 4, 4))
+    assert isinstance(parts, np.ndarray)  # it is a single one for 1 by 1 only
     show(parts[0].subplots(), image)
     scaled = 0.5 + 0.5 * filters / max(float(np.abs(filters).max()), 1e-12)
     shown = (maps - maps.min()) / max(float(np.ptp(maps)), 1e-12)

@@ -115,6 +115,7 @@ def label_points(
         The annotations.
     """
     figure = panel.get_figure()
+    assert isinstance(figure, Figure)
     figure.draw_without_rendering()
     scale = figure.dpi / 72
     halo = [withStroke(linewidth=2, foreground="white")]
@@ -136,7 +137,7 @@ def label_points(
     boxes = [legend.get_window_extent().extents] if legend else []
     obstacles = np.asarray([*boxes, *(markers if marker else [])]).reshape(-1, 4)
     start = radius + 0.5 * float(sizes[:, 1].min(initial=np.inf)) if marker else 0.0
-    centres = free_places(anchors, sizes, obstacles, panel.bbox.extents, start=start)
+    centres = free_places(anchors, sizes, obstacles, np.asarray(panel.bbox.extents), start=start)
     limits = radius + np.hypot(*sizes.T) / 2 + 3 * scale  # beyond it a label needs a line
     for note, centre, anchor, limit in zip(notes, centres, anchors, limits, strict=True):
         note.set_position(panel.transData.inverted().transform(centre))
