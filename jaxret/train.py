@@ -128,11 +128,11 @@ def make_epoch(
     positives of `Batches`, if there are any.
     """
     steps = steps_per_epoch(num_images, batch_size)
+    take = _step_on_rows(step)
 
     def epoch(state, hyper, images, labels, positives=None):
         def body(state, rows):
-            rows = _with_positives(state, rows, positives)
-            return step(state, hyper, images[rows], labels[rows])
+            return take(state, hyper, images, labels, positives, rows)
 
         return lax.scan(body, state, _order(state, num_images, steps, batch_size))
 
@@ -154,6 +154,16 @@ def _with_positives(
     _, key = _keys_of_step(state)
     column = jax.random.randint(jax.random.fold_in(key, 1), rows.shape, 0, positives.shape[1])
     return jnp.concatenate([rows, positives[rows, column]])
+
+
+def _step_on_rows(step: Callable) -> Callable:
+    """The step on a batch that is given as rows of the images."""
+
+    def take(state, hyper, images, labels, positives, rows):
+        rows = _with_positives(state, rows, positives)
+        return step(state, hyper, images[rows], labels[rows])
+
+    return take
 
 
 @functools.cache
@@ -183,11 +193,7 @@ def make_epoch_loop(
     """
     steps = steps_per_epoch(num_images, batch_size)
     order_of = jax.jit(lambda state: _order(state, num_images, steps, batch_size))
-
-    @functools.partial(jax.jit, compiler_options=convolution_options())
-    def take(state, hyper, images, labels, positives, rows):
-        rows = _with_positives(state, rows, positives)
-        return step(state, hyper, images[rows], labels[rows])
+    take = jax.jit(_step_on_rows(step), compiler_options=convolution_options())
 
     def epoch(state, hyper, images, labels, positives=None):
         order, terms = order_of(state), []

@@ -149,7 +149,7 @@ def gumbel(
     def sample(key, parameters, temperature):
         logits, noise = noisy(key, parameters)
         soft = relax.gumbel_softmax(logits, noise, temperature, hard)
-        return jnp.reshape(soft, parameters.shape)
+        return jnp.asarray(soft).reshape(parameters.shape)
 
     def draw(key, parameters):
         # The largest of logits plus Gumbel noise is a sample of the categorical distribution.
