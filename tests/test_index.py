@@ -218,6 +218,7 @@ def test_features_to_learn_from_are_not_computed_again(tmp_path, monkeypatch):
     stop = False
     assert build(root, bits=16).new == 150
     assert computed == [FLUSH, FLUSH, 150 - 2 * FLUSH]
+    assert (root / ".jaxret/catalogue.sqlite").stat().st_size < 200_000  # features are gone again
     again = build(root, tmp_path / "whole", bits=16)
     assert again.new == 150
     whole = {path: code for _, path, code in codes(root)}

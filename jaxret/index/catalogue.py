@@ -23,6 +23,7 @@ from jaxret.index.places import CATALOGUE, PhotoIndexError
 from jaxret.index.scan import Entry
 
 FORMAT = 1
+MOST_FREE = 100  # pages of 4 kB
 WAIT = 30  # seconds for a lock that another process holds for a moment
 TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -291,6 +292,14 @@ class Catalogue:
         self._many("DELETE FROM staged", [()])
         self._many("DELETE FROM contents WHERE digest NOT IN (SELECT digest FROM images)", [()])
         self._many(f"DELETE FROM contents WHERE NOT {OF_MODEL}", [()])
+
+    def compact(self) -> None:
+        """Give free pages back to the system where they are many, and empty the log."""
+        free = self.query("PRAGMA freelist_count")[0][0]
+        pages = self.query("PRAGMA page_count")[0][0]
+        if free > MOST_FREE and free * 4 > pages:
+            self.query("VACUUM")
+        self.query("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _many(self, sql: str, rows: Iterable) -> None:
         with self._named():

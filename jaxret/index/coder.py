@@ -180,7 +180,7 @@ def coder_for(
     if choice.asked["model"] == model.VECTORS:
         return _vectors_coder(choice, listing)
     facts, asked = choice.facts, choice.asked
-    vectors: dict[bytes, np.ndarray] = {}
+    vectors = _kept_features(catalogue, asked)
     decoded: dict[str, Reading] = {}
     notes: list[str] = []
     if facts is None and choice.source is not None:
@@ -239,9 +239,9 @@ def _sample(
     Their features are kept a batch at a time, so that an interrupted run does not compute them
     again. Pixels are not kept.
     """
-    paths, key = _sample_paths(catalogue, asked, listing), f"sample {asked['model']}"
+    paths, key = _sample_paths(catalogue, asked, listing), _key(asked)
     known = {content.digest: content for content in catalogue.contents_by(key)}
-    vectors = {digest: np.frombuffer(c.code, np.float32) for digest, c in known.items()}
+    vectors = _kept_features(catalogue, asked)
     size, features = model.image_size_of(hasher), model.features_of(hasher)
 
     def read(path):
@@ -270,6 +270,17 @@ def _sample(
     if not found:
         raise PhotoIndexError(f"{root}: none of its {len(paths)} image files can be read")
     return found, vectors
+
+
+def _key(asked: Mapping[str, Any]) -> str:
+    """Return the name under which features to learn from are kept among the contents."""
+    return f"sample {asked['model']}"
+
+
+def _kept_features(catalogue: Catalogue, asked: Mapping[str, Any]) -> dict[bytes, np.ndarray]:
+    """Return the features that an interrupted run has left, by digest."""
+    kept = catalogue.contents_by(_key(asked))
+    return {content.digest: np.frombuffer(content.code, np.float32) for content in kept}
 
 
 def _keep_features(

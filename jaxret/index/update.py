@@ -229,7 +229,7 @@ class _Run:
         if codes_change and "model" in facts:
             snapshot.remove_old(catalogue, facts["generation"])
         if final:
-            catalogue.query("PRAGMA wal_checkpoint(TRUNCATE)")
+            catalogue.compact()
 
     def _put_fresh(self, files: Sequence[Staged], next_id: int) -> int:
         """Write the images of files that were coded; return the next free id."""
