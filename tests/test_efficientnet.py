@@ -109,16 +109,14 @@ def test_features_equal_those_of_an_installed_pytorch():
 @functools.cache
 def tiny_variables():
     """Variables of a tiny network after a made-up training: no array is 0 or 1."""
-    plain = EfficientNet(**TINY)
-    variables = plain.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    rng = np.random.default_rng(0)
-    norms = jax.tree.map(lambda a: rng.uniform(0.5, 1.5, a.shape).astype(np.float32), variables)
-    params = jax.tree.map(
-        lambda kernel, other: kernel if kernel.ndim > 1 else other,
-        variables["params"],
-        norms["params"],
-    )
-    return {"params": params, "batch_stats": norms["batch_stats"]}
+    image, rng = jnp.zeros((1, 8, 8, 3)), np.random.default_rng(0)
+    shapes = jax.eval_shape(EfficientNet(**TINY).init, jax.random.key(0), image)
+
+    def draw(leaf):
+        low, high = (-0.5, 0.5) if len(leaf.shape) > 1 else (0.5, 1.5)
+        return rng.uniform(low, high, leaf.shape).astype(np.float32)
+
+    return jax.tree.map(draw, shapes)
 
 
 @pytest.mark.parametrize("shape", [(3, 9, 14), (1, 1, 1)])

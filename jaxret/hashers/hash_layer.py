@@ -50,7 +50,7 @@ def fit_hash_layer(
     labels: Any,
     bits: int,
     settings: HashLayerSettings,
-    unsupervised: Callable[..., tuple[Params, dict[str, float]]],
+    unsupervised: Callable[..., Callable],
 ) -> tuple[Params, dict[str, float]]:
     """Learn a hash layer from labels: a softmax on the signs of its units (Su 2018).
 
@@ -62,7 +62,7 @@ def fit_hash_layer(
         labels: classes i32[n]; images of class -1 are left out.
         bits: length of a code.
         settings: of the layer and its training.
-        unsupervised: (key, x, bits) -> (mean and projection, info), scored on the same images.
+        unsupervised: (key, x, bits) -> (x -> codes): another hasher, scored on the same images.
 
     Returns:
         The params, which `units` takes, and `precision@5/labels`, `precision@5/photo`, `held_out`
@@ -76,10 +76,9 @@ def fit_hash_layer(
     held_out = _held_out(split_key, labels)
     query, gallery = (x[held_out], labels[held_out]), (x[~held_out], labels[~held_out])
     layer, _ = _train(score_key, *gallery, bits, settings)
-    linear, _ = unsupervised(score_key, gallery[0], bits)
     codes = {
         "labels": lambda x: units(layer, x),
-        "photo": lambda x: (x - linear["mean"][None]) @ linear["projection"],
+        "photo": unsupervised(score_key, gallery[0], bits),
     }
     scores = {f"precision@{K}/{name}": _precision(f, query, gallery) for name, f in codes.items()}
     params, loss = _train(fit_key, x, labels, bits, settings)
@@ -183,7 +182,7 @@ def _train(
     epochs = max(1, round(settings.steps * batch_size / len(x)))
     steps = epochs * train.steps_per_epoch(len(x), batch_size)
     hyper = {"learning_rate": jnp.float32(settings.learning_rate), "steps": jnp.float32(steps)}
-    state = trainer.init(key, hyper)
+    state = jax.jit(trainer.init)(key, hyper)
     run_epoch = jax.jit(train.make_epoch(trainer.step, len(x), batch_size))
     data, terms = (jnp.asarray(x), jnp.asarray(labels)), {}
     for _ in range(epochs):

@@ -42,6 +42,7 @@ def photo_hasher(
 ) -> Hasher:
     """Return bits of pretrained features: principal components and ITQ (Gong 2011), or real codes.
 
+    Features are scaled to unit length first, so that codes follow their cosine.
     Fewer than two images per bit fit noise: then a random orthogonal projection, drawn from the
     key, takes the place of components and rotation. The info of `fit` says so (`fitted` is 0).
 
@@ -79,7 +80,8 @@ def photo_hasher(
         return weights | linear, info
 
     def encode(params, images):
-        z = project(_features(extractor, params, images), params["mean"], params["projection"])
+        x = unit_rows(_features(extractor, params, images))
+        z = project(x, params["mean"], params["projection"])
         return unit_rows(z) if dims else z
 
     return _hasher("photo", fit, encode, settings, "euclidean" if dims else "hamming")
@@ -90,14 +92,21 @@ def fit_bits(
 ) -> tuple[Params, dict[str, float]]:
     """Return mean and projection whose signs are the bits of feature vectors, and the info.
 
-    See `photo_hasher`; `explained` and `quantisation` of the info are those of `itq_hasher`.
+    They are for vectors of unit length (`unit_rows`), to which x is scaled here. `explained` and
+    `quantisation` of the info are those of `itq_hasher`; see `photo_hasher`.
     """
     return _fit_linear(key, x, bits, itq_hasher(bits, iterations=iterations))
 
 
 def fit_dims(key: PRNGKeyArray, x: Float[Any, "n d"], dims: int) -> tuple[Params, dict[str, float]]:
-    """Return mean and projection onto principal components of feature vectors, and the info."""
+    """Return mean and projection onto principal components of unit vectors, as `fit_bits`."""
     return _fit_linear(key, x, dims, pca_hasher(dims))
+
+
+def _photo_bits(key, x, bits):
+    """The function that gives the codes of photo, fitted to features, for a comparison."""
+    params, _ = fit_bits(key, x, bits)
+    return lambda x: project(unit_rows(jnp.asarray(x)), params["mean"], params["projection"])
 
 
 def _fit_linear(key, x, size, hasher):
@@ -106,6 +115,7 @@ def _fit_linear(key, x, size, hasher):
         raise ValueError(
             f"bits or dims must be at most {d}, the length of the features, got {size}"
         )
+    x = unit_rows(jnp.asarray(x))
     fitted = n >= IMAGES_PER_BIT * size
     if fitted:
         params, info = hasher.fit(key, x)
@@ -139,7 +149,7 @@ def labels_hasher(bits: int = BITS, *, features: str = PHOTO, **settings: Any) -
     def fit(key, images, labels=None, *, on_epoch=None):
         del on_epoch
         weights, x = _weights_and_features(extractor, images)
-        layer, info = fit_hash_layer(key, x, labels, bits, chosen, fit_bits)
+        layer, info = fit_hash_layer(key, x, labels, bits, chosen, _photo_bits)
         return weights | layer, info
 
     def encode(params, images):

@@ -186,6 +186,7 @@ def _interpret(file: io.BytesIO) -> Any:
     """The value of the pickle at the file's place, of plain values, names and tensors only."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    argument: Any
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name == "STOP":
