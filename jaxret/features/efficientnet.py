@@ -8,7 +8,7 @@ import functools
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def efficientnet_lite0() -> Extractor:
 
 def _apply(params, images):
     x = (rgb(images) - PREPROCESSING["mean"]) / PREPROCESSING["deviation"]
-    return EfficientNet(folded=True).apply({"params": params}, x)
+    return cast(jax.Array, EfficientNet(folded=True).apply({"params": params}, x))
 
 
 @functools.cache

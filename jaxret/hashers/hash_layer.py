@@ -163,6 +163,8 @@ def _train(
         share = 1 - settings.dropout
 
         def drop(x):
+            if not settings.dropout:
+                return x
             own_key = jax.random.fold_in(key, x.shape[1])
             kept = jax.random.bernoulli(own_key, share, x.shape)
             return jnp.where(kept, x / share, 0.0)

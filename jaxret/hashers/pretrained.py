@@ -189,12 +189,12 @@ def extractor_of(hasher: Hasher) -> Extractor:
 
     Raises ValueError for a hasher without one.
     """
-    name = hasher.spec and hasher.spec["name"]
-    if name == "look":
+    spec = hasher.spec or {"name": "this hasher"}
+    if spec["name"] == "look":
         return _extractor("layout")
-    if name not in ("photo", "labels"):
-        raise ValueError(f"{name} has no feature extractor; photo, labels and look do")
-    return _extractor(hasher.spec["settings"]["features"])
+    if spec["name"] not in ("photo", "labels"):
+        raise ValueError(f"{spec['name']} has no feature extractor; photo, labels and look do")
+    return _extractor(spec["settings"]["features"])
 
 
 def unit_rows(z: Float[Array, "n d"]) -> Float[Array, "n d"]:
