@@ -16,7 +16,10 @@ import training
 from harness import flag
 
 AUGMENTATION = ("shift", "degrees", "zoom")
-ADVICE = "try more --epochs, a smaller --beta such as 0.05, or more --latent_dim"
+ADVICE = (
+    "try --contrastive_weight=100 --knn_positives=10, more --epochs, a smaller --beta, or more "
+    "--latent_dim"
+)
 VERSION = 2  # grows when the same flags compute something else
 
 
