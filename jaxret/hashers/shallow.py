@@ -240,7 +240,7 @@ def _blocks(images: Inputs):
 
 def _mean(images: Inputs) -> Float[Array, "*shape"]:
     total = sum(_total(block) for block in _blocks(images))
-    return (total / len(images)).reshape(images.shape[1:])
+    return jnp.reshape(total / len(images), images.shape[1:])
 
 
 @jax.jit
