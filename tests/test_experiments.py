@@ -89,7 +89,8 @@ def test_a_run_says_its_headline_scores_beside_the_baselines_and_that_it_loses(f
         assert line.removeprefix(words).split() == [f"{scores[key]:.4f}" for scores in columns]
     (line,) = (line for line in lines if line.startswith("a baseline retrieves better"))
     assert "raw pixels (1-NN accuracy, precision@10, map@all)" in line
-    assert "try more --epochs" in line
+    assert "try --contrastive_weight" in line
+    assert "more --epochs" in line
 
 
 def test_raw_pixels_beside_a_run_score_as_the_baseline_script_scores_them(finished, tmp_path):
