@@ -187,7 +187,7 @@ def child_environment(out: Path) -> dict[str, str]:
 
 
 def run_job(options, job: Job, seconds: float) -> str:
-    """Run a job for at most so many seconds; return "done", "time is up" or "failed: ..."."""
+    """Run a job for at most `seconds`; return "done", "time is up" or "failed: ..."."""
     log = options.out / "logs" / f"{job.name}.log"
     for path in (log, job.leaves, marker(options, job)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def run_job(options, job: Job, seconds: float) -> str:
 
 
 def wait(process: subprocess.Popen, seconds: float) -> bool:
-    """Wait for a process; after so many seconds stop it and return True."""
+    """Wait for a process; stop it after `seconds` and return True."""
     try:
         process.wait(max(1.0, seconds))
         return False

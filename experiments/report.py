@@ -105,9 +105,9 @@ def finish(
         left.append("encoder/")
     metrics = script.score(config, hasher, params, protocol, overlap)
     size = int(hasher.encode(params, protocol.query.images[:1]).shape[1])
-    beside = {}
+    baseline_scores = {}
     if config.baselines and metrics.get("map@1/retrieved") is not None:
-        beside = baselines.scores(size, hasher.distance, protocol, overlap, _ks(config))
+        baseline_scores = baselines.scores(size, hasher.distance, protocol, overlap, _ks(config))
     workdir.write_json(
         "metrics.json",
         {
@@ -116,12 +116,12 @@ def finish(
             "protocol": describe(protocol, overlap),
             "config": dataclasses.asdict(config),
             "metrics": metrics,
-            "baselines": beside,
+            "baselines": baseline_scores,
             "train": record | _bound(config, script, hasher, params, protocol),
             "environment": harness.environment(),
         },
     )
-    print(summary(metrics, beside, protocol, size, hasher.distance, script.ADVICE))
+    print(summary(metrics, baseline_scores, protocol, size, hasher.distance, script.ADVICE))
     title = f"{protocol.name}, {workdir.path.name}"
     pictures = drawing.common(hasher, params, protocol, history, title)
     if hasattr(script, "pictures"):
@@ -163,7 +163,7 @@ def _bound(config, script, hasher, params, protocol) -> dict[str, float]:
 
 def summary(
     metrics: Mapping[str, float],
-    beside: Mapping[str, Mapping[str, Any]],
+    baseline_scores: Mapping[str, Mapping[str, Any]],
     protocol: Any,
     size: int,
     distance: str,
@@ -173,7 +173,7 @@ def summary(
 
     Args:
         metrics: the run's, by name.
-        beside: see baselines.scores.
+        baseline_scores: see baselines.scores.
         protocol: a data.Protocol.
         size: numbers per code.
         distance: how codes are compared.
@@ -182,7 +182,7 @@ def summary(
     queries, gallery = len(protocol.query.images), len(protocol.gallery.images)
     kind = WORDS.get(distance, f"numbers, by {distance} distance")
     lines = [f"{protocol.name}: {queries:,} queries, {gallery:,} gallery images; {size} {kind}"]
-    columns = {"this run": metrics} | {b["name"]: b["metrics"] for b in beside.values()}
+    columns = {"this run": metrics} | {b["name"]: b["metrics"] for b in baseline_scores.values()}
     rows = [(key, words) for key, words in baselines.HEADLINES.items() if key in metrics]
     if rows:
         width = max(len(words) for _, words in rows)
@@ -195,10 +195,10 @@ def summary(
             lines.append("  ".join([words.ljust(width), *cells]))
     else:
         lines.append("no labels, so nothing says which results are right: no retrieval scores")
-    fewer = {b["queries"] for b in beside.values()} - {queries}
+    fewer = {b["queries"] for b in baseline_scores.values()} - {queries}
     if fewer:
         lines.append(f"baselines: on {min(fewer):,} of the queries, drawn at random")
-    better = baselines.better(metrics, beside)
+    better = baselines.better(metrics, baseline_scores)
     if better:
         named = "; ".join(f"{name} ({', '.join(scores)})" for name, scores in better.items())
         lines.append(f"a baseline retrieves better: {named}; {advice}")

@@ -145,7 +145,7 @@ def first_bits(count: Int[Array, "..."]) -> UInt32[Array, "..."]:
 def words_from_row(
     words: UInt32[Array, "p v"], start: Int[Array, ""], count: int
 ) -> UInt32[Array, "p c"]:
-    """Return the mask from a row on, which need not begin a word, as so many words."""
+    """Return `count` words of a mask, from a row on that need not begin a word."""
     words = lax.dynamic_slice_in_dim(words, start // WORD_BITS, count + 1, axis=1)
     shift = (start % WORD_BITS).astype(jnp.uint32)
     # A word has no 32nd bit to shift to: two shifts, of which one is 1.

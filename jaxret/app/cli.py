@@ -158,7 +158,7 @@ def _search(commands: Any) -> None:
         help="images of this label only")  # fmt: skip
     add("--newer", type=_date, metavar="DATE", help="taken at this date or later (2024-05-31)")
     add("--older", type=_date, metavar="DATE", help="taken before this date")
-    add("--min-size", type=_size, metavar="WxH", help="at least so many pixels")
+    add("--min-size", type=_size, metavar="WxH", help="only images of at least this size in pixels")
     _outputs(parser)
 
 

@@ -137,8 +137,8 @@ def _read(path: Path, image_size: int) -> UInt8[np.ndarray, "s s 3"]:
     from PIL import Image
 
     with Image.open(path) as image:
-        # Twice as many pixels are an error of Pillow's; so many are a warning, which a thread
-        # cannot make an error without changing the warnings of all.
+        # Above the limit Pillow only warns, and raises at twice the limit. A thread cannot turn the
+        # warning into an error without changing the warnings of all threads.
         if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise DataError(f"{image.width} x {image.height} pixels could be a decompression bomb")
         return upright_square(image, image_size)

@@ -18,8 +18,8 @@ STREAMED = 8  # a gallery that is not kept is read with an eighth of that: twice
 class DeviceCache:
     """The rows of a gallery, laid out on the device as far as memory, in bytes, allows.
 
-    Rows of at most so many bytes are kept there between searches, and only blocks in which rows
-    changed are written again. More than that is read at each search, and not kept.
+    Rows that need at most `memory` bytes are kept there between searches, and only blocks in which
+    rows changed are written again. More than that is read at each search, and not kept.
     """
 
     def __init__(self, memory: int):
