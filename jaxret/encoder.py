@@ -90,7 +90,7 @@ def read(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises EncoderError where the folder holds no encoder, one of a newer schema, or one that is
     not as it was written.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     header = _read_header(folder)
     while True:  # an encoder that is replaced while it is read is read anew
         try:

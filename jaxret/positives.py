@@ -7,6 +7,7 @@ from jaxtyping import Int32, UInt8
 from jaxret import search
 from jaxret.evaluate import encode_in_batches
 from jaxret.hashers import pca_hasher
+from jaxret.hashers.base import check_whole
 
 COMPONENTS = 50
 
@@ -17,12 +18,13 @@ def knn_positives(images: UInt8[np.ndarray, "n h w c"], count: int) -> Int32[np.
     Distances are between the first 50 principal components: what is known of similarity before
     anything is learnt. Raises ValueError unless 1 <= count < n.
     """
+    check_whole("count", count, least=0)
     if not 1 <= count < len(images):
         raise ValueError(
             f"count must lie between 1 and the number of other images, {len(images) - 1}, "
             f"got {count}"
         )
-    hasher = pca_hasher(min(COMPONENTS, images[0].size))
+    hasher = pca_hasher(min(COMPONENTS, images[0].size, len(images)))
     params, _ = hasher.fit(jax.random.key(0), images)
     codes = np.asarray(encode_in_batches(hasher.encode, params, images))
     rows = np.asarray(search.euclidean_topk(codes, codes, count + 1).indices)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxret
 from jaxret import codes, hashers, models, train
 from jaxret.hashers import latents, recipes, vae
 
@@ -360,3 +361,22 @@ def test_every_recipe_makes_a_hasher():
         hasher = make_hasher(image_shape=(8, 8, 1), **sizes, **recipe.settings)
         settings = hasher.spec["settings"]
         assert {name: settings[name] for name in recipe.settings} == recipe.settings
+
+
+def test_positives_are_found_among_fewer_images_than_components():
+    images = np.concatenate([IMAGES[:6]] * 2)  # each has one copy
+    np.testing.assert_array_equal(jaxret.knn_positives(images, 1)[:, 0], (np.arange(12) + 6) % 12)
+    with pytest.raises(ValueError, match=r"count must be a whole number, got 1\.5"):
+        jaxret.positives.knn_positives.__wrapped__(images, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("make_hasher", "message"),
+    [
+        (lambda: hashers.deep_hasher(8, 0, (8, 8, 1)), "num_classes must be at least 1, got 0"),
+        (lambda: hashers.itq_hasher(0), "bits must be at least 1, got 0"),
+    ],
+)
+def test_sizes_of_nothing_are_refused(make_hasher, message):
+    with pytest.raises(ValueError, match=message):
+        make_hasher()

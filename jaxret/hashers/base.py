@@ -130,6 +130,14 @@ def image_shape_of(shape: Sequence[int]) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def check_whole(name: str, value: Any, least: int = 1) -> None:
+    """Refuse a size that is not a whole number of at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 def check_numbers(
     settings: Any, names: Sequence[str], least: float | int, *, strict: bool = False
 ) -> None:

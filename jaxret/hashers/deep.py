@@ -20,7 +20,7 @@ from jaxret.models import HashNet
 from jaxret.models.layers import check_choice
 
 from . import network
-from .base import Hasher, check_numbers, image_shape_of, settings_from, trained
+from .base import Hasher, check_numbers, check_whole, image_shape_of, settings_from, trained
 from .objective import Term, select, weighted_sum
 from .pixels import Images, scale
 from .vae import Augment
@@ -180,6 +180,8 @@ def deep_hasher(
             it for labels that do not fit num_classes.
     """
     chosen = settings_from(DeepSettings, settings)
+    check_whole("bits", bits)
+    check_whole("num_classes", num_classes)
     image_shape = image_shape_of(image_shape)
     arguments = {"bits": bits, "num_classes": num_classes, "image_shape": image_shape}
     spec_settings = arguments | {"depth": depth} | dataclasses.asdict(chosen)

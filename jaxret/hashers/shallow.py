@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from .base import Hasher
+from .base import Hasher, check_whole
 from .pixels import pixel_errors
 
 Inputs = Num[Array | np.ndarray, "n *shape"]  # u8[n h w c] or f32[n d]
@@ -211,8 +211,7 @@ def _linear(
 
     Its params are mean, of an image's shape, and projection, one column per bit.
     """
-    if size < 1:
-        raise ValueError(f"{next(iter(settings))} must be at least 1, got {size}")
+    check_whole(next(iter(settings)), size)
 
     def fit(key, images, labels=None, *, on_epoch=None):
         del labels, on_epoch  # nothing here learns from labels, nor in epochs

@@ -15,7 +15,15 @@ from jaxret.models import Autoencoder, dense_autoencoder
 from jaxret.models.layers import check_choice
 
 from . import network
-from .base import Hasher, check_numbers, image_shape_of, settings_from, trained, with_ends
+from .base import (
+    Hasher,
+    check_numbers,
+    check_whole,
+    image_shape_of,
+    settings_from,
+    trained,
+    with_ends,
+)
 from .latents import BIT_GRADIENTS, LATENTS, SIGN_GRADIENTS, Latent
 from .objective import Term, select, weighted_sum
 from .pixels import Images, pixel_errors, scale
@@ -174,8 +182,7 @@ def vae_hasher(latent_dim: int, image_shape: tuple[int, int, int], **settings: A
         ValueError: A setting is unknown or makes no sense, with the rule and the value.
     """
     chosen = settings_from(VaeSettings, settings)
-    if latent_dim < 1:
-        raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+    check_whole("latent_dim", latent_dim)
     image_shape = image_shape_of(image_shape)
     latent = make_latent(latent_dim, chosen)
     model = dense_autoencoder(image_shape, latent.head_size, chosen.hidden)
