@@ -3,7 +3,7 @@
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,14 +38,19 @@ class Found(NamedTuple):
     """The answer to a search.
 
     index: see `View.describe`. results: ascending distances. searched: how many images the filters
-    left. distances are bits, or squared Euclidean; of several queries the sum over positive ones
-    less that over negative ones.
+    left. within: how many of these are within the distance that was asked for, all without one.
+    distances are bits, or squared Euclidean; of several queries the sum over positive ones less
+    that over negative ones.
     """
 
     index: dict[str, Any]
     queries: list[Query]
     results: list[Image]
     searched: int
+    within: int
+
+
+AnyQuery = str | os.PathLike | bytes | int | np.ndarray
 
 
 def search(
@@ -76,6 +81,32 @@ def search(
     Raises:
         PhotoIndexError: where a query is no image, or the request breaks a rule.
     """
+    with view(index) as seen:
+        return search_view(
+            seen,
+            Resolver(seen),
+            queries,
+            negative=negative,
+            n=n,
+            max_distance=max_distance,
+            filters=filters,
+        )
+
+
+def search_view(
+    seen: View,
+    resolve: "Resolver",
+    queries: Sequence[AnyQuery],
+    *,
+    negative: Sequence[AnyQuery] = (),
+    n: int = 20,
+    max_distance: float | int | None = None,
+    filters: Filters | None = None,
+) -> Found:
+    """Return what `search` returns, of an index that is open.
+
+    resolve turns queries into codes; it may keep an encoder from one search to the next.
+    """
     if n < 1:
         raise PhotoIndexError(f"-n must be at least 1, got {n}")
     if not queries:
@@ -84,42 +115,45 @@ def search(
         raise PhotoIndexError("--max-distance needs one query, and no --not")
     if max_distance is not None and not max_distance >= 0:
         raise PhotoIndexError(f"--max-distance must be at least 0, got {max_distance}")
-    with view(index) as seen:
-        resolve = Resolver(seen)
-        known = [resolve(query) for query in queries]
-        known += [resolve(query)._replace(negative=True) for query in negative]
-        rows = seen.snapshot
-        own = np.array([number for query in known for number in query.ids], np.int64)
-        keep = mask_of(seen, filters or Filters())
-        keep = np.ones(len(rows.ids), bool) if keep is None else keep
-        keep &= ~np.isin(rows.ids, own)
-        if len(rows.ids):
-            positive = np.stack([query.code for query in known if not query.negative])
-            others = [query.code for query in known if query.negative]
-            distances = snapshot.scores(rows, positive, np.stack(others) if others else None)
-            searched = int(keep.sum())
-            if max_distance is not None:
-                keep &= distances <= max_distance
-            best = snapshot.nearest(distances, min(n, MOST), keep)
-            results = images_of(seen, rows.ids[best].tolist(), distances[best])
-        else:
-            searched, results = 0, []
-        return Found(seen.describe(), known, results, searched)
+    known = [resolve(query) for query in queries]
+    known += [resolve(query)._replace(negative=True) for query in negative]
+    rows = seen.snapshot
+    own = np.array([number for query in known for number in query.ids], np.int64)
+    keep = mask_of(seen, filters or Filters())
+    keep = np.ones(len(rows.ids), bool) if keep is None else keep
+    keep &= ~np.isin(rows.ids, own)
+    if not len(rows.ids):
+        return Found(seen.describe(), known, [], 0, 0)
+    positive = np.stack([query.code for query in known if not query.negative])
+    others = [query.code for query in known if query.negative]
+    distances = snapshot.scores(rows, positive, np.stack(others) if others else None)
+    searched = int(keep.sum())
+    if max_distance is not None:
+        keep &= distances <= max_distance
+    best = snapshot.nearest(distances, min(n, MOST), keep)
+    results = images_of(seen, rows.ids[best].tolist(), distances[best])
+    return Found(seen.describe(), known, results, searched, int(keep.sum()))
 
 
 class Resolver:
-    """Turns what a user names into queries; the encoder is loaded once, where it is needed."""
+    """Turns what a user names into queries; the encoder is loaded once, where it is needed.
 
-    def __init__(self, seen: View):
+    load returns the encoder of an index: see `model.load`.
+    """
+
+    def __init__(self, seen: View, load: Callable[..., model.Model] = model.load):
         self.seen = seen
+        self.load = load
         self._model: model.Model | None = None
 
-    def __call__(self, query: str | os.PathLike | bytes | int) -> Query:
-        """Return a query by an id, the bytes of an image, or a file."""
+    def __call__(self, query: AnyQuery) -> Query:
+        """Return a query by an id, the bytes of an image, its pixels u8[s s 3], or a file."""
         if isinstance(query, int):
             return self._by_id(query)
         if isinstance(query, bytes):
             return Query("-", None, (), self._encode(_picture(query, "-", self._side())))
+        if isinstance(query, np.ndarray):
+            return Query("-", None, (), self._encode(query))
         return self._by_file(os.fspath(query))
 
     def _by_id(self, number: int) -> Query:
@@ -176,7 +210,7 @@ class Resolver:
 
     def _encode(self, pixels: np.ndarray) -> np.ndarray:
         if self._model is None:
-            self._model = model.load(self.seen.catalogue.index, self.seen.facts["model"])
+            self._model = self.load(self.seen.catalogue.index, self.seen.facts["model"])
         return self._model.encode(pixels[None])[0]
 
 

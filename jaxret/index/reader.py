@@ -83,7 +83,8 @@ class Filters(NamedTuple):
         return any(self)
 
 
-_WHEN = (
+# SQL: when a photo was taken, or else its file changed.
+WHEN = (
     "coalesce(taken, strftime('%Y-%m-%dT%H:%M:%S', mtime_ns / 1000000000, 'unixepoch', "
     "'localtime'))"
 )
@@ -96,7 +97,16 @@ def mask_of(seen: View, filters: Filters) -> Bool[np.ndarray, " n"] | None:
     """
     if not filters:
         return None
-    clauses, arguments = [], []
+    where, arguments = where_of(seen, filters)
+    sql = f"SELECT id FROM images JOIN contents USING (digest) WHERE {where} ORDER BY id"
+    found = seen.catalogue.query(sql, arguments)
+    return np.isin(seen.snapshot.ids, np.array([number for (number,) in found], np.int64))
+
+
+def where_of(seen: View, filters: Filters) -> tuple[str, list[Any]]:
+    """Return the condition on images joined with contents that filters are, with its arguments."""
+    clauses: list[str] = ["1"]
+    arguments: list[Any] = []
 
     def either(parts):
         clauses.append("(" + " OR ".join(sql for sql, _ in parts) + ")")
@@ -112,13 +122,10 @@ def mask_of(seen: View, filters: Filters) -> Bool[np.ndarray, " n"] | None:
             either([_below(name) for name in filters.labels])
     for sign, date in ((">=", filters.newer), ("<", filters.older)):
         if date is not None:
-            either([(f"{_WHEN} {sign} ?", [date])])
+            either([(f"{WHEN} {sign} ?", [date])])
     if filters.min_size:
         either([("(width >= ? AND height >= ?)", list(filters.min_size))])
-    where = " AND ".join(clauses)
-    sql = f"SELECT id FROM images JOIN contents USING (digest) WHERE {where} ORDER BY id"
-    found = seen.catalogue.query(sql, arguments)
-    return np.isin(seen.snapshot.ids, np.array([number for (number,) in found], np.int64))
+    return " AND ".join(clauses), arguments
 
 
 def _below(folder: str) -> tuple[str, list[bytes]]:
@@ -208,6 +215,7 @@ def is_index(folder: Path) -> bool:
 
 
 __all__ = [
+    "WHEN",
     "Filters",
     "Image",
     "PhotoIndexError",
@@ -220,4 +228,5 @@ __all__ = [
     "root_of",
     "state_of",
     "view",
+    "where_of",
 ]

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from jaxret.files import WriteError, write_whole
 from jaxret.index import contents
@@ -14,7 +16,9 @@ SIDE = 256
 MOST_BYTES = 512 * 2**20
 
 
-def thumbnail(index: Path, file: str, digest: str) -> bytes:
+def thumbnail(
+    index: Path, file: str, digest: str, make: Callable[[str], bytes] | None = None
+) -> bytes:
     """Return a WEBP of at most 256 pixels a side, upright, without metadata.
 
     It is kept in the index where that can be written. The oldest go when they exceed 512 MB.
@@ -23,6 +27,7 @@ def thumbnail(index: Path, file: str, digest: str) -> bytes:
         index: its folder.
         file: the image.
         digest: of its bytes, in hex: the name under which the thumbnail is kept.
+        make: makes the thumbnail of a file; None for `small`.
 
     Returns:
         The thumbnail's bytes.
@@ -33,13 +38,13 @@ def thumbnail(index: Path, file: str, digest: str) -> bytes:
     target = index / FOLDER / digest[:2] / f"{digest}.webp"
     with contextlib.suppress(OSError):
         return target.read_bytes()
-    content = small(file)
+    content = (make or small)(file)
     with contextlib.suppress(WriteError):
         write_whole(target, content)
     return content
 
 
-def small(file: str, side: int = SIDE) -> bytes:
+def small(file: str | IO[bytes], side: int = SIDE) -> bytes:
     """Return an image file as a small WEBP; raise UnreadableError where it is no image."""
     from PIL import Image, ImageOps
 
