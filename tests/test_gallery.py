@@ -729,3 +729,39 @@ def test_a_gallery_that_an_earlier_version_saved_still_opens(tmp_path):
         assert found.distances.tolist() == [[0, 2, 2**31 - 1]]
         assert gallery.names_of([8, 3]) == ["b", "a"]
         assert gallery.labels_of([8, 3]).tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_folders_opened_together_are_searched_as_one_gallery(kind, tmp_path):
+    values, make = MAKERS[kind][0](0, 30), MAKERS[kind][1]
+    ids, names = np.arange(100, 130)[::-1], [f"image {row}" for row in range(30)]
+    labels, parts = np.arange(30) % 4, []
+    for start, end in ((0, 10), (10, 20), (20, 30)):
+        rows = slice(start, end)
+        make(values[rows], ids[rows], names[rows], labels[rows]).save(tmp_path / str(start))
+        parts.append(tmp_path / str(start))
+    one, joined = make(values, ids, names, labels), Gallery.open(parts)
+    query = MAKERS[kind][0](1, Q)
+    mask = np.random.default_rng(2).random((Q, 30)) < 0.5
+    for keep in (mask, ids[3:20]):
+        assert_found(joined.search(query, 12, keep=keep), one.search(query, 12, keep=keep))
+    found, expected = (gallery.range_search(query, 6, 4, keep=mask) for gallery in (joined, one))
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(own, other)
+    np.testing.assert_array_equal(joined.ids, ids)
+    some = [129, -1, 100, 118]
+    assert joined.names_of(some) == one.names_of(some)
+    np.testing.assert_array_equal(joined.labels_of([some]), one.labels_of([some]))
+    with pytest.raises(GalleryError, match="id 5 is not in the gallery"):
+        joined.names_of([5])
+
+
+def test_folders_that_do_not_fit_each_other_are_not_opened_together(tmp_path):
+    codes_gallery(random_codes(0, 3)).save(tmp_path / "a")
+    Gallery.from_codes(random_codes(0, 3), 13, [7, 8, 9]).save(tmp_path / "b")
+    with pytest.raises(GalleryError, match="of one kind and width"):
+        Gallery.open([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(GalleryError, match="0 is in two"):
+        Gallery.open([tmp_path / "a", tmp_path / "a"])
+    with pytest.raises(GalleryError, match="at least one"):
+        Gallery.open([])

@@ -1,7 +1,8 @@
 """The gallery: what is searched, with what a user knows about it."""
 
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from jaxtyping import Int, Int32, Int64
@@ -13,6 +14,9 @@ from jaxret.gallery.columns import NO_LABEL, NO_NAME, Columns, MappedNames
 from jaxret.gallery.store import GalleryError
 from jaxret.search import Neighbors, Ranges
 from jaxret.search.ranges import within
+
+if TYPE_CHECKING:
+    from jaxret.gallery.joined import JoinedGallery
 
 DEAD = 4  # when one row of so many is removed, the others move together
 CHECKS = {"codes": validate.codes, "vectors": validate.vectors}
@@ -92,17 +96,34 @@ class Gallery:
         """A gallery that was saved, read into memory and checked to the last byte."""
         return cls._read(path, memory, mapped=False, verify=True)
 
+    @overload
     @classmethod
     def open(
-        cls, path: str | os.PathLike, *, verify: bool = True, memory: int = MEMORY
-    ) -> "Gallery":
+        cls, path: str | os.PathLike, *, verify: bool = ..., memory: int = ...
+    ) -> "Gallery": ...
+    @overload
+    @classmethod
+    def open(
+        cls, path: Sequence[str | os.PathLike], *, verify: bool = ..., memory: int = ...
+    ) -> "JoinedGallery": ...
+    @classmethod
+    def open(
+        cls, path: Any, *, verify: bool = True, memory: int = MEMORY
+    ) -> "Gallery | JoinedGallery":
         """A gallery that was saved, read-only and mapped: what is not asked for is not read.
+
+        A list of folders, such as the shares of a large gallery, is opened as one: `JoinedGallery`.
 
         It may be larger than the memory of machine and device. verify reads all of it once, a
         second for a gigabyte or two; without, only the header and the sizes of the files are
         checked, and altered bytes go unseen. A save to the same folder does not change what is
         open.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            from jaxret.gallery.joined import JoinedGallery
+
+            own = validate.whole("memory", memory) // max(1, len(path)) or 1
+            return JoinedGallery([cls.open(one, verify=verify, memory=own) for one in path])
         gallery = cls._read(path, memory, mapped=True, verify=verify)
         gallery._read_only = True
         return gallery

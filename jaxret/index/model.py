@@ -1,5 +1,6 @@
 """The encoder of an index: learned from its photos, or copied in, and never changed afterwards."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -7,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
+from jaxret.index import program
 from jaxret.index.places import PhotoIndexError
 
 FOLDER = "model"
@@ -92,7 +94,6 @@ def load(index: Path, facts: Mapping[str, Any]) -> Model:
     Raises PhotoIndexError where it is missing or is not the one that made the codes.
     """
     from jaxret import encoder
-    from jaxret.hashers.keep import load_encoder, make_hasher
 
     if facts["name"] == VECTORS:
         raise PhotoIndexError(
@@ -100,66 +101,57 @@ def load(index: Path, facts: Mapping[str, Any]) -> Model:
             "indexed image"
         )
     folder, digest = index / FOLDER / facts["digest"], facts["digest"]
+    kind, side = facts["kind"], facts["image_size"]
     try:
         header, params = encoder.read(folder)
         if header["digest"] != digest:
             raise PhotoIndexError(f"{folder}: holds another encoder, {header['digest'][:12]}")
-        hasher = make_hasher(header["hasher"])
-        extractor = _extractor(hasher)
-        if extractor is None:
-            features, latents = np.asarray, load_encoder(folder, batch_size=BATCH).encode
-        else:
-            features, latents = _stages(extractor, hasher, params)
+        extractor = program.extractor_of(header["hasher"])
+        if extractor is not None:
+            return _on_features(extractor, header["hasher"], params, side, kind)
+        return _on_pixels(folder, side, kind)
     except encoder.EncoderError as error:
         raise PhotoIndexError(f"{error}; jaxret index PHOTOS --rebuild makes a new one") from error
-    kind = facts["kind"]
-    return Model(facts["image_size"], features, lambda vectors: _stored(latents(vectors), kind))
 
 
-def _stages(extractor: Any, hasher: Any, params: Mapping[str, Any]) -> tuple[Callable, Callable]:
-    """Return images -> vectors and vectors -> latents of a hasher on features.
+def _on_features(
+    extractor: str, spec: Mapping[str, Any], params: Mapping[str, Any], side: int, kind: str
+) -> Model:
+    """Return images -> vectors and vectors -> codes of a hasher on features.
 
     They are two programs, so that features that were computed to learn from are not computed
     again and give the same codes.
     """
-    import jax
+    own = {name: values for name, values in params.items() if name != "network"}
+    features = program.features(extractor, params.get("network", {}), side, BATCH)
 
-    from jaxret.features import extract
+    @functools.cache
+    def latents(width):
+        return program.latents(spec, own, width, BATCH)
 
-    params = jax.device_put(params)  # jnp.asarray would compile a copy for each shape
-    weights = params.get("network", {})
-    others = {name: values for name, values in params.items() if name != "network"}
+    return Model(side, features, lambda x: _stored(latents(x.shape[1])(x), kind))
 
-    def features(images):
-        return extract(extractor, images, weights, batch_size=BATCH)
 
-    def latents(vectors):
-        rows = []
-        for start in range(0, len(vectors), BATCH):
-            part = vectors[start : start + BATCH]
-            fill = np.zeros((BATCH - len(part), part.shape[1]), np.float32)
-            batch = np.concatenate([part, fill])
-            rows.append(np.asarray(hasher.encode(others, batch))[: len(part)])
-        return np.concatenate(rows)
+def _on_pixels(folder: Path, side: int | None, kind: str) -> Model:
+    from jaxret.hashers.keep import load_encoder
 
-    return features, latents
+    encode = load_encoder(folder, batch_size=BATCH).encode
+    return Model(side, np.asarray, lambda images: _stored(encode(images), kind))
+
+
+def _stored(latents: Float[np.ndarray, "n b"], kind: str) -> np.ndarray:
+    from jaxret.codes import pack_mask
+
+    if kind == "codes":
+        return np.asarray(pack_mask(latents >= 0).words)  # `codes.pack`, in NumPy
+    return np.asarray(latents, np.float32)
 
 
 def _extractor(hasher: Any) -> Any:
-    from jaxret.hashers import extractor_of
+    from jaxret.features import FEATURES
 
-    try:
-        return extractor_of(hasher)
-    except ValueError:
-        return None
-
-
-def _stored(latents: Shaped[np.ndarray, "n b"], kind: str) -> np.ndarray:
-    from jaxret.codes import pack
-
-    if kind == "codes":
-        return np.asarray(pack(latents))
-    return np.asarray(latents, np.float32)
+    name = program.extractor_of(hasher.spec)
+    return None if name is None else FEATURES[name]()
 
 
 def image_size_of(hasher: Any) -> int:
@@ -190,7 +182,7 @@ def make_hasher(name: str, bits: int | None, dims: int | None) -> Any:
 
 def features_of(hasher: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Return images -> what a hasher learns from: features f32[n d], or the images themselves."""
-    from jaxret.features import FeaturesError, extract
+    from jaxret.features import FeaturesError
 
     extractor = _extractor(hasher)
     if extractor is None:
@@ -199,7 +191,7 @@ def features_of(hasher: Any) -> Callable[[np.ndarray], np.ndarray]:
         weights = extractor.load()
     except FeaturesError as error:
         raise PhotoIndexError(f"{error}; or index with --model look, which needs none") from error
-    return lambda images: extract(extractor, images, weights, batch_size=BATCH)
+    return program.features(extractor.name, weights, extractor.image_size, BATCH)
 
 
 def learn(
