@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )
-    for add in (_index, _search, _duplicates, _info, _evaluate, _merge, _export):
+    for add in (_index, _search, _duplicates, _info, _evaluate, _merge, _export, _serve):
         add(commands)
     return parser
 
@@ -159,6 +159,9 @@ def _search(commands: Any) -> None:
     add("--newer", type=_date, metavar="DATE", help="taken at this date or later (2024-05-31)")
     add("--older", type=_date, metavar="DATE", help="taken before this date")
     add("--min-size", type=_size, metavar="WxH", help="only images of at least this size in pixels")
+    add("--distributed", action="store_true", help="as one of the processes of a job "
+        "(JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID): each searches its share of "
+        "the index, or an index of its own; process 0 answers")  # fmt: skip
     _outputs(parser)
 
 
@@ -209,6 +212,25 @@ def _export(commands: Any) -> None:
     parser = _add(commands, "export", "write codes, paths and labels for other programs")
     parser.add_argument("folder", metavar="DIR", help="a new folder: .npy and CSV, Parquet where "
                         "pyarrow is installed, a FAISS index where faiss is")  # fmt: skip
+
+
+def _serve(commands: Any) -> None:
+    parser = _add(
+        commands, "serve", "show a page in the browser: drop a picture, see its neighbors"
+    )
+    add = parser.add_argument
+    add("place", metavar="INDEX", nargs="?", help="the index, or the folder of photos that has it")
+    add("--port", type=_port, default=8765, metavar="N", help="of the page (8765); 0: a free one")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="an address of this machine; other "
+        "than 127.0.0.1, other machines can reach the page")  # fmt: skip
+    add("--open", action="store_true", help="open the page in the browser")
+    add("--no-token", action="store_true", help="every user of this machine may see the photos")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port from 0 to 65535 is expected, got {text!r}")
+    return int(text)
 
 
 def _whole(text: str) -> int:

@@ -125,7 +125,12 @@ def _index_lines(summary: Any, photos: str) -> None:
 
 def _search(options: Namespace) -> int:
     place = _find(options, [*options.queries, *options.negative])
-    found = index.search(
+    find, writes = index.search, True
+    if options.distributed:
+        from jaxret.index import distributed
+
+        find, writes = distributed.search, distributed.start() == 0
+    found = find(
         [_query(name) for name in options.queries],
         place,
         negative=[_query(name) for name in options.negative],
@@ -134,8 +139,12 @@ def _search(options: Namespace) -> int:
         filters=_filters(options, place),
     )
     images = found.results
+    if not writes:
+        return FOUND if images else NOTHING
     if options.json:
-        output.write_json(_search_json(found))
+        from jaxret.app.schema import search_document
+
+        output.write_json(search_document(found, _image_json))
     elif options.html:
         from jaxret.app.sheet import write_sheet
 
@@ -182,31 +191,10 @@ def _filters(options: Namespace, place: Path) -> Any:
     )
 
 
-def _search_json(found: Any) -> dict[str, Any]:
-    queries = [
-        {
-            "name": query.name,
-            "file": query.file,
-            "id": query.ids[0] if query.ids else None,
-            "negative": query.negative,
-        }
-        for query in found.queries
-    ]
-    document = {"index": found.index, "query": queries, "metric": found.index["metric"]}
-    unit = "bits" if "bits" in found.index else "dims"
-    return document | {
-        unit: found.index[unit],
-        "searched": found.searched,
-        "results": [_image_json(image) for image in found.results],
-    }
+def _image_json(image: Any) -> Any:
+    from jaxret.app.schema import image_document
 
-
-def _image_json(image: Any) -> dict[str, Any]:
-    described = {"id": image.id, "path": shown(image.file), "file": image.file}
-    if image.distance is not None:
-        described["distance"] = image.distance
-    names = ("label", "width", "height", "bytes", "taken", "digest", "state")
-    return described | {name: getattr(image, name) for name in names}
+    return image_document(image, shown(image.file))
 
 
 def _duplicates(options: Namespace) -> int:
@@ -222,7 +210,9 @@ def _duplicates(options: Namespace) -> int:
     )
     members = [image for group in found.groups for image in group.members]
     if options.json:
-        output.write_json(_duplicates_json(found))
+        from jaxret.app.schema import duplicates_document
+
+        output.write_json(duplicates_document(found, _image_json))
     elif options.html:
         from jaxret.app.sheet import write_sheet
 
@@ -254,24 +244,6 @@ def _duplicates_lines(groups: list[Any]) -> None:
         output.write_line("keep", shown(group.keeper.file), group.reason)
         for image in group.members:
             output.write_line(number(image.distance), shown(image.file))
-
-
-def _duplicates_json(found: Any) -> dict[str, Any]:
-    groups = [
-        {
-            "keeper": _image_json(group.keeper),
-            "reason": group.reason,
-            "members": [_image_json(image) for image in group.members],
-        }
-        for group in found.groups
-    ]
-    return {
-        "index": found.index,
-        "radius": 0 if found.radius is None else found.radius,
-        "exact": found.radius is None,
-        "calibrated": found.calibrated,
-        "groups": groups,
-    }
 
 
 def _info(options: Namespace) -> int:
@@ -378,6 +350,20 @@ def _export(options: Namespace) -> int:
     return FOUND
 
 
+def _serve(options: Namespace) -> int:
+    from jaxret.app.server.serve import serve
+
+    given = options.place or _given(options)
+    serve(
+        index.find_index((), given),
+        host=options.host,
+        port=options.port,
+        browser=options.open,
+        with_token=not options.no_token,
+    )
+    return FOUND
+
+
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "index": _index,
     "search": _search,
@@ -386,4 +372,5 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "evaluate": _evaluate,
     "merge": _merge,
     "export": _export,
+    "serve": _serve,
 }

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 SCHEMA = 1
@@ -50,10 +51,15 @@ def write_paths(files: list[str], end: bytes) -> None:
         write(os.fsencode(path if raw else visible(path)) + end)
 
 
-def write_json(document: dict[str, Any]) -> None:
+def write_json(document: Mapping[str, Any]) -> None:
     """Write one JSON document, valid UTF-8 whatever names it holds."""
-    text = json.dumps({"schema": SCHEMA, **_plain(document)}, ensure_ascii=False, indent=1)
-    write(text.encode() + b"\n")
+    write(json_bytes(document, indent=1) + b"\n")
+
+
+def json_bytes(document: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """Return a JSON document, valid UTF-8 whatever names it holds."""
+    whole = {"schema": SCHEMA, **_plain(document)}
+    return json.dumps(whole, ensure_ascii=False, indent=indent).encode()
 
 
 def _plain(value: Any) -> Any:
