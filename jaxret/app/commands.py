@@ -124,19 +124,25 @@ def _index_lines(summary: Any, photos: str) -> None:
 
 
 def _search(options: Namespace) -> int:
-    place = _find(options, [*options.queries, *options.negative])
+    def prepared():
+        place = _find(options, [*options.queries, *options.negative])
+        return place, _filters(options, place)
+
     find, writes = index.search, True
     if options.distributed:
         from jaxret.index import distributed
 
         find, writes = distributed.search, distributed.start() == 0
+        _, (place, filters) = distributed.together(lambda: (None, prepared()))
+    else:
+        place, filters = prepared()
     found = find(
         [_query(name) for name in options.queries],
         place,
         negative=[_query(name) for name in options.negative],
         n=options.n,
         max_distance=options.max_distance,
-        filters=_filters(options, place),
+        filters=filters,
     )
     images = found.results
     if not writes:
@@ -159,7 +165,7 @@ def _search(options: Namespace) -> int:
     if options.quiet:
         return FOUND if images else NOTHING
     if not images:
-        narrowed = " that pass the filters" if _filters(options, place) else ""
+        narrowed = " that pass the filters" if filters else ""
         within = "" if options.max_distance is None else f" within {number(options.max_distance)}"
         tell(f"nothing found{within}: {found.searched:,} images{narrowed} were searched")
     stale = sum(image.state != "ok" for image in images)

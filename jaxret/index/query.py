@@ -107,6 +107,19 @@ def search_view(
 
     resolve turns queries into codes; it may keep an encoder from one search to the next.
     """
+    check_request(queries, negative, n, max_distance)
+    known = [resolve(query) for query in queries]
+    known += [resolve(query)._replace(negative=True) for query in negative]
+    return rank(seen, known, n=n, max_distance=max_distance, filters=filters)
+
+
+def check_request(
+    queries: Sequence[AnyQuery],
+    negative: Sequence[AnyQuery],
+    n: int,
+    max_distance: float | int | None,
+) -> None:
+    """Raise PhotoIndexError where a search breaks a rule."""
     if n < 1:
         raise PhotoIndexError(f"-n must be at least 1, got {n}")
     if not queries:
@@ -115,15 +128,24 @@ def search_view(
         raise PhotoIndexError("--max-distance needs one query, and no --not")
     if max_distance is not None and not max_distance >= 0:
         raise PhotoIndexError(f"--max-distance must be at least 0, got {max_distance}")
-    known = [resolve(query) for query in queries]
-    known += [resolve(query)._replace(negative=True) for query in negative]
+
+
+def rank(
+    seen: View,
+    known: Sequence[Query],
+    *,
+    n: int,
+    max_distance: float | int | None,
+    filters: Filters | None,
+) -> Found:
+    """Return the images of an open index that are nearest to queries whose codes are known."""
     rows = seen.snapshot
     own = np.array([number for query in known for number in query.ids], np.int64)
     keep = mask_of(seen, filters or Filters())
     keep = np.ones(len(rows.ids), bool) if keep is None else keep
     keep &= ~np.isin(rows.ids, own)
     if not len(rows.ids):
-        return Found(seen.describe(), known, [], 0, 0)
+        return Found(seen.describe(), list(known), [], 0, 0)
     positive = np.stack([query.code for query in known if not query.negative])
     others = [query.code for query in known if query.negative]
     distances = snapshot.scores(rows, positive, np.stack(others) if others else None)
@@ -132,7 +154,7 @@ def search_view(
         keep &= distances <= max_distance
     best = snapshot.nearest(distances, min(n, MOST), keep)
     results = images_of(seen, rows.ids[best].tolist(), distances[best])
-    return Found(seen.describe(), known, results, searched, int(keep.sum()))
+    return Found(seen.describe(), list(known), results, searched, int(keep.sum()))
 
 
 class Resolver:
@@ -174,6 +196,14 @@ class Resolver:
             with open(name, "rb") as file:
                 code = self._encode(_picture(file.read(), name, self._side()))
         return Query(name, os.path.abspath(name), tuple(row.id for row in own), code)
+
+    def itself(self, name: str | os.PathLike) -> tuple[int, ...]:
+        """Return the ids of the images that are this very file; none where it is not here."""
+        try:
+            facts = os.stat(name)
+        except (OSError, ValueError):
+            return ()
+        return tuple(row.id for row in self._itself(os.fspath(name), facts))
 
     def _itself(self, name: str, facts: os.stat_result) -> list[Row]:
         """Return the images that are this very file, by its path or by device and inode."""
