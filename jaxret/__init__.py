@@ -58,8 +58,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = frozenset({
     "app", "augment", "checkpoint", "codes", "data", "divergences", "encoder", "evaluate",
-    "features", "gallery", "hashers", "index", "losses", "metrics", "models", "positives", "relax",
-    "search", "train", "viz",
+    "features", "gallery", "hashers", "index", "inputs", "losses", "metrics", "models", "positives",
+    "relax", "search", "train", "viz",
 })  # fmt: skip
 
 __all__ = [

@@ -39,7 +39,7 @@ def evaluate(
     """Encode a protocol's gallery and queries, and score the retrieval.
 
     Args:
-        encode: (params, u8[n h w c]) -> f32[n b]. It sees batches of one size only; jit it where
+        encode: (params, images) -> f32[n b]. It sees batches of one size only; jit it where
             it can be.
         params: what encode is given.
         protocol: has the fields name, train, gallery, query and known_overlap.
@@ -110,9 +110,17 @@ def describe(protocol: Any, overlap: int) -> dict[str, str | int]:
 
 
 def encode_in_batches(
-    encode: Callable, params: Any, images: UInt8[np.ndarray, "n h w c"], batch_size: int = 1000
+    encode: Callable,
+    params: Any,
+    images: Shaped[Array | np.ndarray, "n *shape"],
+    batch_size: Whole = 1000,
 ) -> Float[Array, "n b"]:
-    """Encode many images, the same number at each call: the last batch is filled up."""
+    """Encode many images, the same number at each call: the last batch is filled up.
+
+    Which images there may be is up to encode: a hasher's takes those of `jaxret.inputs`.
+    """
+    if not isinstance(images, np.ndarray | jax.Array) or images.ndim < 1:
+        raise ValueError(f"images must be an array [n h w c], got {type(images).__name__}")
     if len(images) == 0:
         raise ValueError("there must be at least 1 image to encode, got 0")
 

@@ -1,10 +1,12 @@
 """Positives for contrastive training without labels: the nearest other images."""
 
+from typing import Any
+
 import jax
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
-from jaxret import search
+from jaxret import inputs, search
 from jaxret.evaluate import encode_in_batches
 from jaxret.hashers import pca_hasher
 from jaxret.hashers.base import check_whole
@@ -12,12 +14,13 @@ from jaxret.hashers.base import check_whole
 COMPONENTS = 50
 
 
-def knn_positives(images: UInt8[np.ndarray, "n h w c"], count: int) -> Int32[np.ndarray, "n m"]:
+def knn_positives(images: Any, count: int) -> Int32[np.ndarray, "n m"]:
     """Find the `count` nearest other images of each image, as rows, nearest first.
 
     Distances are between the first 50 principal components: what is known of similarity before
     anything is learnt. Raises ValueError unless 1 <= count < n.
     """
+    images = inputs.accept(images, inputs.ANY_SIZE)
     check_whole("count", count, least=0)
     if not 1 <= count < len(images):
         raise ValueError(

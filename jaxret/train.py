@@ -19,6 +19,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8
 
+from jaxret import inputs
+
 PyTree = Any
 # (params, model_state, key, images, labels, hyper) -> (loss, (model_state, terms)); terms are named
 # means over the batch, hyper a dictionary of scalars that a sweep may vary.
@@ -354,12 +356,12 @@ class Training(NamedTuple):
     prepare: Callable[[Any], dict[str, np.ndarray]] = lambda images: {}
     # Raises ValueError for images and labels that the loss cannot learn from.
     check: Callable[[Any, Any], None] = lambda images, labels: None
+    image_shape: tuple[int, int, int] | None = None  # of the images; None: any
 
 
-def start(
-    training: Training, key: PRNGKeyArray, images: UInt8[np.ndarray | Array, "n h w c"]
-) -> TrainState:
+def start(training: Training, key: PRNGKeyArray, images: Any) -> TrainState:
     """The first state of a run on these images."""
+    images = inputs.accept(images, training.image_shape)
     state = training.trainer.init(key, training.hyper)
     return _prepared(state, training.prepare(images))
 
@@ -375,7 +377,7 @@ def _prepared(state: TrainState, measured: dict[str, np.ndarray]) -> TrainState:
 def run(
     training: Training,
     key: PRNGKeyArray,
-    images: UInt8[np.ndarray | Array, "n h w c"],
+    images: Any,
     labels: Any = None,
     *,
     positives: Int[np.ndarray | Array, "n m"] | None = None,
@@ -388,7 +390,7 @@ def run(
     Args:
         training: What to train, and how.
         key: Of the first parameters, the order of the images and all noise.
-        images: Training images.
+        images: Training images; see `inputs`.
         labels: Their classes i32[n], if the loss needs them; training.check refuses others.
         positives: For each image the rows of similar ones. A loss of pairs without positives sees
             two augmented copies of each image.
@@ -400,6 +402,7 @@ def run(
         The last state, and what the run tells: the last epoch's terms, `epochs`, `steps`, `seconds`
         and the median of `images_per_second`.
     """
+    images = inputs.accept(images, training.image_shape)
     training.check(images, labels)
     state = start(training, key, images) if state is None else state
     hyper = training.hyper
@@ -410,7 +413,7 @@ def run(
 def run_all(
     trainings: Sequence[Training],
     keys: Sequence[PRNGKeyArray],
-    images: UInt8[np.ndarray | Array, "n h w c"],
+    images: Any,
     labels: Any = None,
     *,
     positives: Int[np.ndarray | Array, "n m"] | None = None,
@@ -432,6 +435,7 @@ def run_all(
     Raises:
         ValueError: The runs have different scalars, or do not train by scan.
     """
+    images = inputs.accept(images, trainings[0].image_shape)
     trainings[0].check(images, labels)
     first, names = trainings[0], {name for training in trainings for name in training.hyper}
 

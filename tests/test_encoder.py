@@ -325,9 +325,9 @@ def test_images_that_no_rule_makes_fit_are_refused(size, shape):
         encoder.fit_square(images(2, shape), size)
 
 
-@pytest.mark.parametrize("x", [np.zeros((2, 8, 8, 1), np.float32), np.zeros((8, 8, 1), np.uint8)])
-def test_only_images_of_bytes_in_a_batch_are_encoded(kept, x):
-    with pytest.raises(ValueError, match=r"takes uint8 \[n h w c\], got .*8, 8, 1\]"):
+@pytest.mark.parametrize("x", [np.zeros((2, 8, 8, 1), np.int32), np.zeros((8, 8, 1), np.uint8)])
+def test_only_images_in_a_batch_are_encoded(kept, x):
+    with pytest.raises(ValueError, match=r"must be uint8 \[n h w c\].*, got .*8, 8, 1\]"):
         keep.load_encoder(kept[0]).encode(x)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         keep.load_encoder(kept[0], batch_size=0)
@@ -341,7 +341,7 @@ def test_a_hasher_of_vectors_is_kept_and_takes_vectors(tmp_path):
     loaded = keep.load_encoder(tmp_path)
     np.testing.assert_allclose(loaded.encode(x), hasher.encode(params, x), atol=1e-6)
     assert loaded.image_size == (7,)
-    with pytest.raises(ValueError, match=r"takes float32 \[n 7\], got float32 \[50, 6\]"):
+    with pytest.raises(ValueError, match=r"vectors of 7 numbers .* got float32\[50, 6\]"):
         loaded.encode(x[:, :6])
 
 

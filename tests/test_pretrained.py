@@ -106,9 +106,9 @@ def test_photo_refuses_wrong_settings(settings, reason):
     ("bits", "x", "reason"),
     [
         (21, vectors(), "must be at most 20, the length of the features, got 21"),
-        (4, vectors()[0], "fit takes images"),
-        (4, vectors()[:0], "fit takes images"),
-        (4, vectors().astype(np.int32), "fit takes images"),
+        (4, vectors()[0], "images must be uint8"),
+        (4, vectors()[:0], "at least 1 image to learn from, got 0"),
+        (4, vectors().astype(np.int32), r"got int32\["),
     ],
 )
 def test_photo_refuses_what_it_cannot_learn_from(bits, x, reason):

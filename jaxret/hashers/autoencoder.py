@@ -14,7 +14,15 @@ from jaxret.models import MODELS, Autoencoder
 from jaxret.models.layers import check_choice
 
 from . import network
-from .base import Hasher, check_numbers, image_shape_of, settings_from, trained, with_ends
+from .base import (
+    Hasher,
+    OfImages,
+    check_numbers,
+    image_shape_of,
+    settings_from,
+    trained,
+    with_ends,
+)
 from .pixels import pixel_errors, scale
 from .vae import (
     LIKELIHOODS,
@@ -208,12 +216,13 @@ def plain(
         batch_size=settings.batch_size,
         scan=scan,
         horizon="learning_rate_end" in hyper,
+        image_shape=image_shape,
     )
     return trained(
         training,
-        jax.jit(encode, compiler_options=options),
+        OfImages(encode, shape=image_shape, options=options),
         "euclidean",
         decode=jax.jit(decode, compiler_options=options),
-        measure=jax.jit(measure, compiler_options=options),
+        measure=OfImages(measure, 2, shape=image_shape, options=options),
         spec=spec,
     )

@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxret import train
+from jaxret import inputs, train
 
 from .network import weights
 
@@ -29,7 +30,7 @@ class Hasher(NamedTuple):
 
     # (key, images or vectors, labels=None, *, on_epoch=...) -> (params, info): learns, and tells
     # named numbers of what it learnt. A hasher with a training also takes positives=, state=, to
-    # go on from, and mesh= (see train.run).
+    # go on from, and mesh= (see train.run). Images and vectors: see `inputs`.
     fit: Callable[..., tuple[Params, dict[str, float]]]
     # (params, images or vectors) -> codes; under Hamming distance a bit is value >= 0
     encode: Callable[[Params, Any], Float[Array, "n b"]]
@@ -47,6 +48,44 @@ class Hasher(NamedTuple):
     spec: Mapping[str, Any] | None = None
 
 
+class OfImages:
+    """A compiled function whose images come through the one door, `inputs.accept`.
+
+    Values are looked at before the compiled program runs. For uint8 images there is nothing to
+    look at, so nothing waits for the device. It is traced and lowered like what `jax.jit` returns.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        place: int = 1,
+        *,
+        shape: Sequence[int] | None = None,
+        options: dict[str, str] | None = None,
+    ):
+        """Compile a function of (params, images), or with its images at another place.
+
+        Args:
+            function: what is compiled.
+            place: the number of the argument that is images.
+            shape: see `inputs.accept`.
+            options: compiler options.
+        """
+        self._compiled: Any = jax.jit(function, compiler_options=options)
+        self._place, self._shape = place, shape
+        self.trace, self.lower = self._compiled.trace, self._compiled.lower
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the compiled function."""
+        before, images = arguments[: self._place], arguments[self._place]
+        accepted = inputs.accept(images, self._shape)
+        return self._compiled(*before, accepted, *arguments[self._place + 1 :], **named)
+
+    def _cache_size(self) -> int:
+        """How many programs were compiled, as of what `jax.jit` returns."""
+        return self._compiled._cache_size()
+
+
 def trained(training: train.Training, encode: Callable, distance: str, **fields: Any) -> Hasher:
     """Make a hasher that learns by gradient descent; `fields` are further fields of Hasher."""
 
@@ -60,7 +99,7 @@ def trained(training: train.Training, encode: Callable, distance: str, **fields:
 def fit_all(
     hashers: Sequence[Hasher],
     keys: Sequence[Array],
-    images: UInt8[Any, "n h w c"],
+    images: Any,
     labels: Any = None,
     *,
     positives: Int[Any, "n m"] | None = None,

@@ -20,7 +20,15 @@ from jaxret.models import HashNet
 from jaxret.models.layers import check_choice
 
 from . import network
-from .base import Hasher, check_numbers, check_whole, image_shape_of, settings_from, trained
+from .base import (
+    Hasher,
+    OfImages,
+    check_numbers,
+    check_whole,
+    image_shape_of,
+    settings_from,
+    trained,
+)
 from .objective import Term, select, weighted_sum
 from .pixels import Images, scale
 from .vae import Augment
@@ -209,13 +217,14 @@ def deep_hasher(
         horizon=chosen.schedule != "constant",
         prepare=lambda images: {"mean": mean_image(images)},
         check=partial(check_labels, num_classes=num_classes),
+        image_shape=image_shape,
     )
     options = train.convolution_options()
     return trained(
         training,
-        jax.jit(functions.encode, compiler_options=options),
+        OfImages(functions.encode, shape=image_shape, options=options),
         "hamming",
-        measure=jax.jit(_measure(functions), compiler_options=options),
+        measure=OfImages(_measure(functions), 2, shape=image_shape, options=options),
         spec={"name": "deep", "settings": spec_settings},
     )
 

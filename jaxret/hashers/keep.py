@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from jaxret import encoder
+from jaxret import encoder, inputs
 from jaxret.encoder import EncoderError
 
 from .base import Hasher
@@ -22,7 +22,7 @@ SCALING = "by the hasher, which takes bytes"
 class Encoder(NamedTuple):
     """A trained hasher bound to its weights and to the preprocessing of its images."""
 
-    # u8[n h w c] of any size, or f32[n d] where the hasher learned from vectors
+    # images of any size, or vectors where the hasher learned from them: see `inputs`
     encode: Callable[[Shaped[np.ndarray, "n *shape"]], Float[np.ndarray, "n b"]]
     bits_or_dims: int  # b
     distance: str  # "hamming" of the signs (bit = value >= 0), "euclidean", ...
@@ -159,8 +159,7 @@ def _bits_or_dims(hasher: Hasher, params: Any, size: tuple[int, ...]) -> int:
 
 def _bind(hasher, params, size, bits, resize, batch_size) -> Callable:
     """The function that encodes images of any size, in batches of one shape."""
-    dtype = np.uint8 if len(size) == 3 else np.float32
-    axes = "[n h w c]" if len(size) == 3 else f"[n {size[0]}]"
+    dtype, shape = (np.uint8, inputs.ANY_SIZE) if len(size) == 3 else (np.float32, size)
     compiled = isinstance(hasher.encode, jax.stages.Wrapped)
     encode = hasher.encode if compiled else jax.jit(hasher.encode)
 
@@ -172,13 +171,7 @@ def _bind(hasher, params, size, bits, resize, batch_size) -> Callable:
         return np.asarray(encode(params, batch))[: len(images)]
 
     def encode_images(images):
-        images = np.asarray(images)
-        vectors_fit = len(size) == 3 or images.shape[1:] == size
-        if images.ndim != len(size) + 1 or images.dtype != dtype or not vectors_fit:
-            raise ValueError(
-                f"this encoder takes {np.dtype(dtype).name} {axes}, got "
-                f"{images.dtype} {list(images.shape)}"
-            )
+        images = np.asarray(inputs.accept(images, shape))
         starts = range(0, len(images), batch_size)
         codes = [encode_batch(images[first : first + batch_size]) for first in starts]
         return np.concatenate(codes) if codes else np.zeros((0, bits), np.float32)

@@ -3,12 +3,14 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from jaxret import inputs
+
 Images = UInt8[Array, "n h w c"]
 
 
 def scale(images: Images) -> Float[Array, "n h w c"]:
     """Stored bytes as numbers in [0, 1]."""
-    return images.astype(jnp.float32) / 255
+    return jnp.asarray(inputs.accept(images, inputs.ANY_SIZE)).astype(jnp.float32) / 255
 
 
 def pixel_errors(images: Images, rebuilt: Float[Array, "n h w c"]) -> dict[str, Float[Array, " n"]]:

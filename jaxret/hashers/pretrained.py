@@ -4,9 +4,10 @@
     labels    the same features -> a hash layer that learns from classes
     look      layout of brightness and colour -> signs; needs no weights and no fit
 
-Each takes images u8[n h w c], squares of any size and best of `extractor_of(hasher).image_size`, or
-the features f32[n d] that `features.extract` gave for them, in `fit` and in `encode`. The params
-hold the network's weights, so that a saved encoder needs nothing else.
+Each takes images (see `inputs`), squares of any size and best of
+`extractor_of(hasher).image_size`, or the features f32[n d] that `features.extract` gave for them,
+in `fit` and in `encode`. The params hold the network's weights, so that a saved encoder needs
+nothing else.
 """
 
 from collections.abc import Mapping
@@ -15,17 +16,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxret import inputs
 from jaxret.features import FEATURES, Extractor, check_preprocessing, extract
 from jaxret.models.layers import check_choice
 from jaxret.train import convolution_options
 
-from .base import Hasher, settings_from
+from .base import Hasher, OfImages, settings_from
 from .hash_layer import HashLayerSettings, fit_hash_layer, units
 from .shallow import itq_hasher, lsh_hasher, pca_hasher, project
 
-Inputs = Num[Array | np.ndarray, "n *shape"]  # u8[n h w c] or f32[n d]
 Params = dict[str, Any]
 PHOTO = "efficientnet-lite0"
 BITS = 256
@@ -204,7 +205,7 @@ def unit_rows(z: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 
 def _hasher(name, fit, encode, settings, distance):
-    compiled = jax.jit(encode, compiler_options=convolution_options())
+    compiled = OfImages(encode, options=convolution_options())
     return Hasher(fit, compiled, distance, spec={"name": name, "settings": settings})
 
 
@@ -213,17 +214,16 @@ def _extractor(name: str) -> Extractor:
     return FEATURES[name]()
 
 
-def _weights_and_features(extractor: Extractor, images: Inputs) -> tuple[Params, Any]:
+def _weights_and_features(extractor: Extractor, images: Any) -> tuple[Params, Any]:
     """The part of the params that is the network, and the features of images, or these."""
+    x = np.asarray(inputs.accept(images))
+    if len(x) == 0:
+        raise ValueError("there must be at least 1 image to learn from, got 0")
     weights = extractor.load()
-    x = np.asarray(images)
     x = extract(extractor, x, weights) if x.ndim == 4 else x
-    if x.ndim != 2 or x.dtype.kind != "f" or not len(x):
-        raise ValueError(
-            f"fit takes images u8[n h w c] or features f32[n d], got {x.dtype}{x.shape}"
-        )
-    return ({"network": weights} if weights else {}), x.astype(np.float32)
+    return ({"network": weights} if weights else {}), x
 
 
 def _features(extractor: Extractor, params: Params, images: Any) -> Float[Array, "n d"]:
-    return extractor.apply(params.get("network", {}), images) if images.ndim == 4 else images
+    x = inputs.accept(images)
+    return extractor.apply(params.get("network", {}), x) if x.ndim == 4 else jnp.asarray(x)

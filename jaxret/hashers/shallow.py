@@ -1,23 +1,25 @@
 """Hashers without networks: pixels, principal components, and linear bits (LSH, PCAH, ITQ).
 
-They learn from images u8[n h w c], whose pixels are scaled to [0, 1], or from vectors f32[n d].
+They learn from images, whose pixels are scaled to [0, 1], or from vectors (see `inputs`).
 Those with bits are the no-learning baselines that learned codes must beat.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Num, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import Hasher, check_whole
+from jaxret import inputs
+from jaxret.inputs import Inputs
+
+from .base import Hasher, OfImages, check_whole
 from .pixels import pixel_errors
 
-Inputs = Num[Array | np.ndarray, "n *shape"]  # u8[n h w c] or f32[n d]
 Params = dict[str, Any]
 BLOCK = 4096  # images that are turned into float32 at once
 _dot = partial(jnp.dot, precision=lax.Precision.HIGHEST)  # as exact on a GPU as on a CPU
@@ -34,7 +36,7 @@ def pixels_hasher() -> Hasher:
         del params
         return flatten(images)
 
-    return Hasher(fit, jax.jit(encode), "euclidean", spec={"name": "pixels", "settings": {}})
+    return Hasher(fit, OfImages(encode), "euclidean", spec={"name": "pixels", "settings": {}})
 
 
 def pca_hasher(dims: int) -> Hasher:
@@ -55,8 +57,7 @@ def pca_hasher(dims: int) -> Hasher:
         del key, labels
         return pixel_errors(images, _decode(params, hasher.encode(params, images)))
 
-    compiled = {"decode": _decode, "measure": measure}
-    return hasher._replace(**{name: jax.jit(function) for name, function in compiled.items()})
+    return hasher._replace(decode=jax.jit(_decode), measure=OfImages(measure, 2))
 
 
 def lsh_hasher(bits: int, *, centred: bool = True) -> Hasher:
@@ -185,8 +186,8 @@ def principal_components(
 
 
 def flatten(images: Inputs) -> Float[Array, "n d"]:
-    """Return one row of numbers per image: bytes scaled to [0, 1], floats as they are."""
-    images = jnp.asarray(images)
+    """Return one row of numbers per image: pixels scaled to [0, 1], vectors as they are."""
+    images = jnp.asarray(inputs.accept(images))
     scale = 255 if images.dtype == jnp.uint8 else 1
     return images.reshape(len(images), -1).astype(jnp.float32) / scale
 
@@ -215,6 +216,7 @@ def _linear(
 
     def fit(key, images, labels=None, *, on_epoch=None):
         del labels, on_epoch  # nothing here learns from labels, nor in epochs
+        images = inputs.accept(images)
         if len(images) == 0:
             raise ValueError(f"{name} learns from at least 1 image, got 0")
         mean = _mean(images) if centred else jnp.zeros(images.shape[1:])
@@ -222,9 +224,15 @@ def _linear(
         return {"mean": mean, "projection": projection}, info
 
     def encode(params, images):
-        return _project(images, params["mean"], params["projection"])
+        mean = params["mean"]
+        if math.prod(images.shape[1:]) != mean.size:
+            raise ValueError(
+                f"this {name} learned from {list(mean.shape)} numbers per image, got "
+                f"{list(images.shape[1:])}"
+            )
+        return _project(images, mean, params["projection"])
 
-    return Hasher(fit, jax.jit(encode), distance, spec={"name": name, "settings": settings})
+    return Hasher(fit, OfImages(encode), distance, spec={"name": name, "settings": settings})
 
 
 def _decode(params: Params, z: Float[Array, "n b"]) -> Float[Array, "n *shape"]:

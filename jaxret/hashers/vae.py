@@ -17,6 +17,7 @@ from jaxret.models.layers import check_choice
 from . import network
 from .base import (
     Hasher,
+    OfImages,
     check_numbers,
     check_whole,
     image_shape_of,
@@ -258,13 +259,14 @@ def variational(
         pairs="ntxent" in terms,
         needs_positives="ntxent" in terms and augmentation is None,
         horizon=any(name.endswith("_end") for name in hyper),
+        image_shape=image_shape,
     )
     return trained(
         training,
-        jax.jit(encode, compiler_options=options),
+        OfImages(encode, shape=image_shape, options=options),
         settings.distance or latent.distance,
         decode=jax.jit(decode, compiler_options=options),
-        measure=jax.jit(functions["measure"], compiler_options=options),
+        measure=OfImages(functions["measure"], 2, shape=image_shape, options=options),
         generate=functions["generate"],
         spec=spec,
     )
