@@ -115,7 +115,7 @@ def main() -> None:
         run = {name: functools.partial(peer, photos) for name, peer in peers.items()}
         rows += timing.compare(
             case, functools.partial(ours, photos), run, equal=equal, work=batch,
-            calls=max(1, 32 // batch), repeats=3 if options.quick else 7, unit="photos",
+            calls=max(1, 8 // batch), repeats=3 if options.quick else 5, unit="photos",
         )  # fmt: skip
         timing.write(options.json, rows)
     timing.end(left)

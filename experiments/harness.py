@@ -4,6 +4,7 @@ JAX is imported inside functions, so that --help answers at once.
 """
 
 import dis
+import functools
 import os
 import platform
 import subprocess
@@ -198,6 +199,9 @@ def _commit() -> str | None:
         return None
 
 
+OTHERS = "others"  # the protocol of scripts whose scores leave a query itself out
+
+
 def load_data(config: Config) -> tuple[Any, int]:
     """Return the protocol's images, and how many query images are in the gallery by content.
 
@@ -206,9 +210,12 @@ def load_data(config: Config) -> tuple[Any, int]:
     """
     from jaxret import data, train
 
+    dataset = _place(config)
+    if config.protocol == OTHERS and config.FINDS_OTHERS:
+        return _others(config, dataset), 0
     protocol = data.load_protocol(
         config.protocol,
-        config.dataset,
+        dataset,
         config.data_dir or None,
         config.image_size,
         labels=config.labels or None,
@@ -223,6 +230,32 @@ def load_data(config: Config) -> tuple[Any, int]:
             f"--allowed_overlap={overlap}"
         )
     return protocol._replace(known_overlap=allowed), overlap
+
+
+def _place(config: Config) -> str:
+    """Return a data set's name; photos:NAME is the folder photos/NAME below the data folder."""
+    name = config.dataset.removeprefix("photos:")
+    if name == config.dataset:
+        return name
+    root = config.data_dir or os.environ.get("JAXRET_DATA_DIR") or "."
+    return f"folder:{Path(root) / 'photos' / name}"
+
+
+def _others(config: Config, dataset: str) -> Any:
+    """Return all images as training images, gallery and queries: each is sought among others."""
+    import numpy as np
+
+    from jaxret import data
+
+    read = functools.partial(data.load, dataset, image_size=config.image_size)
+    first, last = (read(split, data_dir=config.data_dir or None) for split in ("train", "test"))
+    together = {
+        name: np.concatenate([getattr(part, name) for part in (first, last)])
+        for name in ("images", "labels")
+    }
+    images = first._replace(**together, names=(*(first.names or ()), *(last.names or ())) or None)
+    title = dataset.rpartition("/")[2]
+    return data.Protocol(f"{title}-{OTHERS}", images, images, images, len(images.labels))
 
 
 if __name__ == "__main__":

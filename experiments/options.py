@@ -88,6 +88,8 @@ class Config:
     ELSEWHERE: ClassVar[tuple[str, ...]] = ("workdir", "data_dir", "resume", "baselines")
     # Flags that are newer than kept results, with the value at which those are still right.
     ADDED: ClassVar[dict[str, Any]] = {"labels": "", "init_from": "", "allowed_overlap": 0}
+    # Whether scores leave a query itself out, so that --protocol=others makes sense.
+    FINDS_OTHERS: ClassVar[bool] = False
     # Former names, which flagfiles may hold.
     RENAMED: ClassVar[dict[str, str]] = {}
 

@@ -1,64 +1,110 @@
-"""Photos searched among the others of a folder: pretrained features, their bits, and baselines.
+"""Photos searched by content: pretrained features, their bits, hashers trained here, baselines.
 
-    python experiments/search_photos.py --table=photos:caltech101 --workdir=runs/photos
+    python experiments/search_photos.py --dataset=photos:caltech101 --method=photo --workdir=runs/p
+    python experiments/reproduce.py --table=photos --workdir=experiments/photos/results
 
-Each photo is a query and all the others are its gallery; their sub-folder is their class. The
-photos lie in photos/<name> below the data folder. The work folder gets table.json and table.md, of
-the form that experiments/reproduce.py writes.
+Under the protocol `others` every photo trains without its label, and is searched among all the
+others; under `test` the queries are held out, as methods that learn from labels need it. The
+sub-folder of a photo is its class. photos:NAME is the folder photos/NAME below the data folder.
 """
 
 import dataclasses
-import json
-import os
-import statistics
-import time
-from pathlib import Path
+import hashlib
+import sys
 from typing import Any
 
 import harness
-from harness import flag
-from table import markdown
+import report
+import training
+from harness import OTHERS, flag
 
-TABLES = {
-    "photos:caltech101": "Caltech-101, 10 photos of each class",
-    "photos:landmarks36": "web photos of 36 landmarks",
-}
-EXTRA = ("precision@5", "precision@10", "map@all/all")
+METHODS = (
+    "pixels", "colour-histogram", "look", "features", "photo", "labels", "vae", "drhn1",
+)  # fmt: skip
+ADVICE = "try --method=photo"
+VERSION = 1  # grows when the same flags compute something else
 
 
 @dataclasses.dataclass(frozen=True)
-class PhotosConfig:
+class PhotosConfig(harness.Config):
     """Flags."""
 
-    table: str = flag("photos:caltech101", "Run this table.", tuple(TABLES))
-    workdir: str = flag("", "Write the table into this folder (required).")
-    data_dir: str = flag(
-        "", "Look for photos/ in this folder; the default is the environment variable "
-        "JAXRET_DATA_DIR.", topic="data",
+    protocol: str = flag(
+        OTHERS, "Search each photo among all the others, which train as well (others), or choose "
+        "a protocol of the other scripts: test, validation.", topic="data",
     )  # fmt: skip
-    seeds: int = flag(3, "Fit bits with this many seeds.")
+    image_size: int = flag(224, "Resize photos to this many pixels a side.", topic="data")
+    method: str = flag("photo", "Make codes by this method.", METHODS, "model")
+    bits: int = flag(0, "Give codes this many bits; 0: as the method has it.", topic="model")
+    dims: int = flag(0, "Give codes of `photo` this many real numbers, not bits.", topic="model")
+    centre: bool = flag(False, "Subtract the mean from `features` of unit length.", topic="model")
+    baselines: bool = flag(False, "Score raw pixels, and ITQ or PCA, beside this method.")
+    eval_k: int = flag(
+        5, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
+    )
+
+    FINDS_OTHERS = True
+    SCALARS = ()
+    EVALUATION = ("eval_k",)
 
     def check(self) -> None:
-        """Raise ValueError, with the flag, the rule and the value, if a flag breaks a rule."""
-        if not self.workdir:
-            raise ValueError("--workdir is required: a folder for the table")
-        harness.at_least(self, "seeds", 1)
+        """See options.Config."""
+        super().check()
+        for name in ("bits", "dims"):
+            harness.at_least(self, name, 0)
+        harness.at_least(self, "eval_k", 1)
+        if self.dims and (self.bits or self.method != "photo"):
+            raise ValueError("--dims is for --method=photo, without --bits")
+        if self.method in ("labels", "drhn1") and self.protocol == OTHERS:
+            raise ValueError(
+                f"--method={self.method} learns from labels: it needs queries that are held out, "
+                "--protocol=test"
+            )
 
 
-def read(config: PhotosConfig, size: int) -> tuple[Any, Any]:
-    """Return the photos as squares of a size, and their classes."""
+CONFIG = PhotosConfig
+
+
+def hasher(config: PhotosConfig, protocol: Any) -> Any:
+    """Return the hasher of a method."""
+    from jaxret import hashers
+    from jaxret.hashers import recipes
+
+    shape = protocol.train.images.shape[1:]
+    size = {name: value for name in ("bits", "dims") if (value := getattr(config, name))}
+    changes = {"epochs": config.epochs, "batch_size": config.batch_size}
+    if config.method in ("photo", "labels"):
+        return _on_features(hashers.HASHERS[config.method](**size))
+    if config.method == "look":
+        return hashers.look_hasher(**size)
+    if config.method == "vae":
+        recipe = recipes.vae_bits(config.bits or 64).replace(**changes)
+        return hashers.vae_hasher(image_shape=shape, **recipe.settings)
+    if config.method == "drhn1":
+        recipe = recipes.DRHN_OURS.replace(**changes)
+        num_classes = len(protocol.train.class_names)
+        return hashers.deep_hasher(config.bits or 48, num_classes, shape, 1, **recipe.settings)
+    return _extracted(config)
+
+
+def positives(config: PhotosConfig, images: Any) -> None:
+    """Return None: nothing here compares images while it learns."""
+    del config, images
+
+
+def score(
+    config: PhotosConfig, hasher: Any, params: Any, protocol: Any, overlap: int
+) -> dict[str, float]:
+    """Return retrieval scores."""
+    if config.protocol != OTHERS:
+        return report.retrieval(config, hasher, params, protocol, overlap)
     import numpy as np
 
-    from jaxret import data
-
-    root = config.data_dir or os.environ.get("JAXRET_DATA_DIR", "")
-    folder = Path(root) / "photos" / config.table.split(":")[1]
-    parts = [data.load(folder, split, image_size=size) for split in ("train", "test")]
-    images, labels = zip(*((part.images, part.labels) for part in parts), strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+    codes = np.asarray(hasher.encode(params, protocol.query.images))
+    return search_others(codes, protocol.query.labels, hasher.distance, config.eval_k)
 
 
-def search_others(codes: Any, labels: Any, distance: str) -> dict[str, float]:
+def search_others(codes: Any, labels: Any, distance: str, k: int) -> dict[str, float]:
     """Return scores of searching each row among the others, ties in the order of rows."""
     import numpy as np
 
@@ -69,109 +115,73 @@ def search_others(codes: Any, labels: Any, distance: str) -> dict[str, float]:
     rows = rows[rows != np.arange(n)[:, None]].reshape(n, n - 1)  # without the query itself
     relevant = labels[rows] == labels[:, None]
     total = relevant.sum(axis=1).astype(np.int32)
-    precision = np.asarray(metrics.precision_at(relevant, (1, 5, 10)))
+    ks = tuple(sorted({1, 10, k}))
+    precision = np.asarray(metrics.precision_at(relevant, ks))
+    found = {f"precision@{k}": float(precision[:, i].mean()) for i, k in enumerate(ks)}
     return {
-        "map@1/retrieved": float(precision[:, 0].mean()),
-        "precision@5": float(precision[:, 1].mean()),
-        "precision@10": float(precision[:, 2].mean()),
+        "map@1/retrieved": found.pop("precision@1"),
+        **found,
         "map@all/all": float(np.mean(metrics.average_precision(relevant, total))),
     }
 
 
-def baselines(config: PhotosConfig) -> list[tuple[str, str, str, list[Any]]]:
-    """Return name, description, distance and codes of what needs no pretrained network."""
+def _on_features(hasher: Any) -> Any:
+    """Return a hasher of features as one of photos, whose features are computed once."""
+    from jaxret.hashers import extractor_of
+
+    extractor = extractor_of(hasher)
+
+    def fit(key, images, labels=None, **options):
+        params, info = hasher.fit(key, _features(extractor, images), labels, **options)
+        return {name: own for name, own in params.items() if name != "network"}, info
+
+    return hasher._replace(
+        fit=fit, encode=lambda params, images: hasher.encode(params, _features(extractor, images))
+    )
+
+
+def _extracted(config: PhotosConfig) -> Any:
+    """Return a hasher that learns at most a mean: features as they are."""
     import numpy as np
 
-    from jaxret import features, hashers
+    from jaxret import features
+    from jaxret.hashers import Hasher, extractor_of, photo_hasher
 
-    found = []
-    for name, make, distance, words in (
-        ("raw pixels", features.pixels, "euclidean", "32 x 32, Euclidean distance"),
+    if config.method == "features":
+        extractor, distance = extractor_of(photo_hasher()), "cosine"
+    else:
+        extractor, distance = features.FEATURES[config.method](), "euclidean"
+
+    def vectors(images):
+        x = _features(extractor, images)
+        if config.centre:
+            return x / np.linalg.norm(x, axis=1, keepdims=True)
         # Of square roots, Euclidean distance is the Hellinger distance of histograms.
-        ("colour histogram", features.colour_histogram, "euclidean", "8 x 8 x 8 HSV, Hellinger"),
-    ):
-        extractor = make()
-        codes = features.extract(extractor, read(config, extractor.image_size)[0])
-        codes = np.sqrt(codes) if make is features.colour_histogram else codes
-        found.append((name, words, distance, [codes]))
-    look = hashers.look_hasher()
-    images, _ = read(config, hashers.extractor_of(look).image_size)
-    codes = np.asarray(look.encode({}, images))
-    return [*found, ("look, 64 bits", "signs of layout and colour", "hamming", [codes])]
+        return np.sqrt(x) if config.method == "colour-histogram" else x
+
+    def fit(key, images, labels=None):
+        del key, labels
+        return {"mean": vectors(images).mean(axis=0) if config.centre else 0.0}, {}
+
+    return Hasher(fit, lambda params, images: vectors(images) - params["mean"], distance)
 
 
-def pretrained(config: PhotosConfig) -> tuple[list[tuple[str, str, str, list[Any]]], float]:
-    """Return name, description, distance and codes on the network's features; images/s."""
-    import jax
+_known: dict[tuple[str, bytes], Any] = {}
+
+
+def _features(extractor: Any, images: Any) -> Any:
+    """Return features of images, each computed once in a process."""
     import numpy as np
 
-    from jaxret import features, hashers
+    from jaxret.features import extract
 
-    extractor = hashers.extractor_of(hashers.photo_hasher())
-    images, _ = read(config, extractor.image_size)
-    features.extract(extractor, images[:1])  # compiles
-    began = time.perf_counter()
-    x = features.extract(extractor, images)
-    rate = len(x) / (time.perf_counter() - began)
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    rows = [
-        ("features", "1280 numbers, cosine", "cosine", [x]),
-        ("features, centred", "1280 numbers, cosine", "cosine", [unit - unit.mean(axis=0)]),
-    ]
-    for kind, size in (("dims", 128), ("bits", 64), ("bits", 128), ("bits", 256)):
-        hasher = hashers.photo_hasher(**{kind: size})
-        seeds = range(config.seeds if kind == "bits" else 1)
-        params = [hasher.fit(jax.random.key(seed), x)[0] for seed in seeds]
-        codes = [np.asarray(hasher.encode(own, x)) for own in params]
-        words = "PCA + ITQ" if kind == "bits" else "PCA, cosine"
-        rows.append((f"photo, {size} {kind}", words, hasher.distance, codes))
-    return rows, rate
-
-
-def summary(scores: list[dict[str, float]], words: str) -> dict[str, Any]:
-    """Return mean and spread of 1-NN accuracy, as a table's "ours"."""
-    values = [score["map@1/retrieved"] for score in scores]
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "sd": sd, "seeds": len(values), "how": words}
-
-
-def main(config: PhotosConfig) -> None:
-    """Score all rows and write the table."""
-    began = time.perf_counter()
-    _, labels = read(config, 32)
-    learned, rate = pretrained(config)
-    rows = []
-    for name, words, distance, codes in [*baselines(config), *learned]:
-        scores = [search_others(own, labels, distance) for own in codes]
-        means = {key: statistics.fmean(score[key] for score in scores) for key in EXTRA}
-        rows.append(
-            {
-                "name": name,
-                "published": None,
-                "as_published": None,
-                "ours": summary(scores, words),
-                "metrics": {"as_published": {}, "ours": means},
-            }
-        )
-    table = {
-        "table": config.table,
-        "title": f"{TABLES[config.table]}, each searched among the others",
-        "protocol": f"{config.table.split(':')[1]}-others",
-        "metric": "map@1/retrieved",
-        "device": harness.environment()["device"],
-        "seconds": round(time.perf_counter() - began, 1),
-        "vmap_runs": 1,
-        "rows": rows,
-        "extra_metrics": list(EXTRA),
-        "photos": len(labels),
-        "classes": int(labels.max()) + 1,
-        "features_per_second": round(rate, 1),
-    }
-    folder = Path(config.workdir)
-    harness.write_whole(folder / "table.json", json.dumps(table, indent=1) + "\n")
-    harness.write_whole(folder / "table.md", markdown(table))
-    print(markdown(table))
+    images = np.asarray(images)
+    keys = [(extractor.name, hashlib.blake2b(image.tobytes()).digest()) for image in images]
+    rows = [row for row, key in enumerate(keys) if key not in _known]
+    for row, vector in zip(rows, extract(extractor, images[rows]) if rows else (), strict=True):
+        _known[keys[row]] = vector
+    return np.stack([_known[key] for key in keys])
 
 
 if __name__ == "__main__":
-    harness.run(PhotosConfig, main)
+    training.run(sys.modules[__name__])
