@@ -115,6 +115,17 @@ def test_encoding_is_compiled_once_per_shape(name):
 
 
 @every
+def test_float_images_have_the_codes_of_their_bytes_and_no_other_numbers_are_images(name):
+    hasher, params, _ = fitted(name)
+    compiled = hasher.encode._cache_size()
+    np.testing.assert_array_equal(hasher.encode(params, IMAGES / 255), codes(name))
+    assert hasher.encode._cache_size() == compiled
+    for wrong in (IMAGES.astype(np.float32), IMAGES > 99, IMAGES[..., 0], IMAGES.astype(int)):
+        with pytest.raises(ValueError, match="images must be uint8"):
+            hasher.encode(params, wrong)
+
+
+@every
 def test_equal_keys_give_equal_codes(name):
     np.testing.assert_array_equal(fitted_again(name)[0], codes(name))
 
