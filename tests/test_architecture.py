@@ -208,6 +208,7 @@ def test_a_built_wheel_works_where_the_sources_are_not(tmp_path):
         "import importlib.metadata, jaxret, pathlib\n"
         "home = pathlib.Path(jaxret.__file__).parent\n"
         "assert (home / 'py.typed').exists() and (home / 'REFERENCES.md').exists()\n"
+        "assert len(list((home / 'app' / 'static').iterdir())) == 3\n"
         "assert importlib.metadata.version('jaxret') == jaxret.__version__\n"
         "images = jaxret.load('digits', 'test').images\n"
         "hasher = jaxret.lsh_hasher(40)\n"
@@ -228,7 +229,8 @@ def test_a_built_wheel_works_where_the_sources_are_not(tmp_path):
 
 def test_what_the_package_imports_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[^\w-]", name)[0].lower() for name in project["dependencies"]}
+    needed = project["dependencies"] + project["optional-dependencies"]["app"]
+    declared = {re.split(r"[^\w-]", name)[0].lower() for name in needed}
     distributions = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}
     distributions |= {"sklearn": "scikit-learn", "tensorflow_datasets": "tensorflow-datasets"}
     used = set()

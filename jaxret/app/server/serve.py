@@ -36,6 +36,12 @@ class Page(NamedTuple):
     port: int
     token: str | None
     answers: Answers
+    decoders: Decoders
+
+    def warm(self) -> None:
+        """Start what an upload needs, so that the first one does not wait for it."""
+        self.decoders.start()
+        self.answers.warm()
 
 
 def serve(
@@ -66,6 +72,7 @@ def serve(
                 f"warning: {host} is reached from other machines, and the connection is not "
                 "encrypted: whoever reads the address can see every photo"
             )
+        threading.Thread(target=page.warm, daemon=True).start()
         sys.stdout.write(f"{page.address}\n")
         sys.stdout.flush()
         tell("Ctrl-C ends it")
@@ -113,16 +120,10 @@ def prepared(
             timeout_graceful_shutdown=GRACE,
         )
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # it would print addresses
-        threading.Thread(target=_warm, args=(answers, decoders), daemon=True).start()
-        yield Page(uvicorn.Server(config), [listening], address, port, token, answers)
+        yield Page(uvicorn.Server(config), [listening], address, port, token, answers, decoders)
     finally:
         listening.close()
         decoders.close()
-
-
-def _warm(answers: Answers, decoders: Decoders) -> None:
-    decoders.start()
-    answers.warm()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -172,7 +172,7 @@ async function search(signal) {
     const same = results.filter((image) => classes(image).some((name) => wanted.has(name))).length;
     if (wanted.size && results.length) parts.splice(1, 0, `${same} of the same class`);
     $("status").textContent = parts.join(" · ");
-    if (!info?.bits && results.length && state.max === "") $("max").max = number(results.at(-1).distance * 2 || 1);
+    if (!info?.bits && results.length && state.max === "") limit(Number(number(results.at(-1).distance * 2 || 1)), null);
     title();
     more(null);
   };
@@ -215,6 +215,7 @@ async function duplicates(signal) {
     const members = found.total ? `${count(found.total, "group")}` : "No duplicates";
     $("status").textContent = `${members} within ${number(found.radius)} ${unit()} · ${count(found.searched, "image")} · nothing is deleted`;
     title();
+    if (state.max === "") limit(info?.bits ? Math.ceil(info.bits / 4) : found.radius * 3 || 1, found.radius);
     const next = (page) => {
       if (page.next === null) return more(null);
       given.set("after", page.next);
@@ -266,13 +267,13 @@ function pictureOf(image, alt) {
   return frame;
 }
 
-function wordsOf(image, mark = "") {
+function wordsOf(image) {
   const name = clean(image.path);
   const cut = name.lastIndexOf("/");
   const soft = [cut > 0 ? name.slice(0, cut) : "", day(image)].filter(Boolean).join(" · ");
   const classed = image.label && classes(image)[0] !== image.path.split("/")[0] ? [make("p", { className: "soft", textContent: clean(image.label) })] : [];
   return make("div", { className: "words" },
-    make("p", { textContent: mark + name.slice(cut + 1), title: name }), make("p", { className: "soft", textContent: soft, title: soft }), ...classed);
+    make("p", { textContent: name.slice(cut + 1), title: name }), make("p", { className: "soft", textContent: soft, title: soft }), ...classed);
 }
 
 function cardOf(image, wanted) {
@@ -281,17 +282,16 @@ function cardOf(image, wanted) {
   card.setAttribute("role", "gridcell");
   card.setAttribute("aria-label", text);
   const frame = pictureOf(image, text);
-  let mark = "";
   if (wanted.size && image.label) {
     const same = classes(image).some((name) => wanted.has(name));
-    mark = same ? "✓ " : "✗ ";
     card.classList.add(same ? "same" : "other");
+    frame.querySelector(".far")?.append(same ? " ✓" : " ✗");
     frame.append(make("span", { className: "bar" }));
   }
   const tools = make("div", { className: "tools" });
   for (const [sign, words] of [["+", "+ more like it"], ["−", "− less like it"], ["i", "details"]])
     tools.append(make("button", { type: "button", tabIndex: -1, textContent: words, data: { sign } }));
-  card.append(frame, wordsOf(image, mark), tools);
+  card.append(frame, wordsOf(image), tools);
   images.set(image.id, image);
   return card;
 }
@@ -366,7 +366,9 @@ function chip(name, address, sign, removes, note) {
   const drop = make("button", { type: "button", textContent: "×" });
   drop.setAttribute("aria-label", `Remove ${name}`);
   drop.onclick = removes;
-  const words = make("p", { textContent: name }, make("small", { textContent: note }));
+  const cut = name.lastIndexOf("/");
+  const soft = [name.slice(0, Math.max(0, cut)), note].filter(Boolean).join(" · ");
+  const words = make("p", { title: name }, name.slice(cut + 1), make("small", { textContent: soft }));
   return make("li", { className: sign === "−" ? "minus" : "" }, picture, words, drop);
 }
 
@@ -383,18 +385,19 @@ function controls() {
   for (const name of FIELDS) if (name !== "max") $(name).value = state[name];
   $("max-of").hidden = !grouped && !single();
   for (const name of ["in", "label", "newer", "older"]) $(name).parentElement.hidden = grouped || (name === "label" && !info?.labels.length);
-  const top = info?.bits ? Math.ceil(info.bits / 2) : Number($("max").max);
-  if (info?.bits) $("max").max = top;
-  $("max").step = info?.bits ? 1 : top / 200;
-  $("max").value = state.max === "" ? top : state.max;
-  limit();
-  $("clear").hidden = grouped || !NARROWING.some((name) => state[name] !== "");
+  if (info?.bits) limit(Math.ceil(info.bits / (grouped ? 4 : 2)), null);
+  $("clear").hidden = !NARROWING.some((name) => state[name] !== "" && (name === "max" || !grouped));
+  $("clear").textContent = grouped ? "Automatic distance" : "Clear filters";
   chips();
 }
 
-function limit() {
-  const open = state.max === "" && $("max").value === $("max").max;
-  $("max-text").textContent = open ? (state.view === "duplicates" ? "the index’s own" : "any") : `${number(Number($("max").value))} ${unit()}`;
+// The slider: its end, and where it is as long as no distance is chosen (null: at the end).
+function limit(top, automatic) {
+  $("max").max = top;
+  $("max").step = info?.bits ? 1 : top / 200;
+  $("max").value = state.max === "" ? (automatic ?? top) : state.max;
+  const open = state.view === "duplicates" ? (automatic === null ? "…" : `${number(automatic)} ${unit()} (automatic)`) : "any";
+  $("max-text").textContent = state.max === "" ? open : `${number(Number(state.max))} ${unit()}`;
 }
 
 async function chips() {
@@ -486,8 +489,10 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if ($("details").open && (event.key === "ArrowLeft" || event.key === "ArrowRight")) return step(event.key === "ArrowLeft" ? -1 : 1);
   if (event.target.closest("input, select, dialog")) return;
-  if (event.key === "/") document.querySelector("#filters label:not([hidden]) :is(select, input)").focus();
-  else if (event.key === "?") $("help").showModal();
+  if (event.key === "/") {
+    if ($("to-filters").offsetParent) document.body.classList.add("filtering");
+    document.querySelector("#filters label:not([hidden]) :is(select, input)").focus();
+  } else if (event.key === "?") $("help").showModal();
   else if (event.key === "Escape") tell(null);
   else return;
   event.preventDefault();
@@ -498,9 +503,13 @@ let waiting;
 $("max").addEventListener("input", () => {
   $("max-text").textContent = `${number(Number($("max").value))} ${unit()}`;
   clearTimeout(waiting);
-  waiting = setTimeout(() => go({ max: $("max").value === $("max").max ? "" : $("max").value }, { replace: state.max !== "" }), 120);
+  waiting = setTimeout(() => go({ max: $("max").value === $("max").max && !state.view ? "" : $("max").value }, { replace: state.max !== "" }), 120);
 });
 $("filters").addEventListener("submit", (event) => event.preventDefault());
+$("to-filters").onclick = () => {
+  const open = document.body.classList.toggle("filtering");
+  $("to-filters").setAttribute("aria-expanded", open);
+};
 $("clear").onclick = () => go(Object.fromEntries(NARROWING.map((name) => [name, ""])));
 $("home").onclick = (event) => {
   event.preventDefault();
