@@ -176,6 +176,8 @@ def test_vectors_by_name_and_by_order(tmp_path):
         ("a/9.jpg", "no vector in --vectors FILE.npy")
     ]
     stranger = photos.save(tmp_path / "q.jpg", 77)
+    with pytest.raises(PhotoIndexError, match="leave out --bits"):
+        build(root, tmp_path / "3", vectors=tmp_path / "x.npy", bits=64)
     with pytest.raises(PhotoIndexError, match="vectors of another model"):
         search([str(stranger)], tmp_path / "1")
 

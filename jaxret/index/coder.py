@@ -62,6 +62,8 @@ def settle_model(catalogue: Catalogue, facts: Mapping[str, Any], request: Reques
         raise PhotoIndexError("--bits and --dims exclude each other")
     if request.vectors is not None and request.model is not None:
         raise PhotoIndexError("--vectors and --model exclude each other")
+    if request.vectors is not None and (request.bits or request.dims):
+        raise PhotoIndexError("vectors are indexed as they are: leave out --bits and --dims")
     published, pending = facts.get("model"), facts.get("pending")
     vectors = None if request.vectors is None else read_vectors(request.vectors)
     asked = _asked(request, published)
