@@ -1,5 +1,7 @@
 """Nearest codes."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,6 +153,28 @@ def test_a_growing_gallery_and_few_query_counts_compile_little():
     sizes = {search.few_sizes(queries) for queries in range(1, 1025)}
     assert len(sizes) <= 36
     assert all(search.few_sizes(q) < 1.25 * q + 1 for q in range(1, 1025))
+
+
+def test_many_numbers_of_neighbors_compile_few_programs_and_give_the_same_results(monkeypatch):
+    lengths = [select.few_lengths(k) for k in range(1, 20001)]
+    assert len(set(lengths)) <= 44
+    assert all(k <= length <= 1.28 * k + 1 for k, length in enumerate(lengths, 1))
+    assert {1, 5, 10, 100, 1000, 20_000} <= set(lengths)
+
+    compiled = []
+
+    def record(call, *arrays, k):
+        compiled.append(k)
+        return call(*arrays, k=k)
+
+    for name in ("_GROUP_MINIMA", "_NEAREST_ROWS"):
+        monkeypatch.setattr(hamming, name, partial(record, getattr(hamming, name)))
+    query, gallery = random_codes(0, 3, 64, 300), search.lay_out(random_codes(1, 3000, 64, 300))
+    longest = search.hamming_topk(query, gallery, 1000)
+    for k in (11, 12, 13, 33, 35, 801, 999, 1000):
+        found = search.hamming_topk(query, gallery, k)
+        assert_same(found, [part[:, :k] for part in longest])
+    assert set(compiled) == {13, hamming.few(gallery.capacity), 1000}
 
 
 def test_no_queries_and_no_rows():

@@ -136,13 +136,19 @@ def _counts(masks):
 
 
 def _first_above(ascending, value):
-    """The first position of each row whose entry is above the value; the last one if none is."""
+    """The first position of each row whose entry is above the value; the last one if none is.
+
+    A loop: XLA takes seconds to compile the steps one after the other, merged with what uses them.
+    """
     size = ascending.shape[1]
-    position = jnp.zeros_like(value)
-    for step in (1 << i for i in reversed(range((size - 1).bit_length()))):
+    steps = (size - 1).bit_length()
+
+    def halve(i, position):
+        step = jnp.int32(1) << (steps - 1 - i)
         entry = jnp.take_along_axis(ascending, jnp.minimum(position + step, size) - 1, axis=1)
-        position = jnp.where(value >= entry, position + step, position)
-    return jnp.minimum(position, size - 1)
+        return jnp.where(value >= entry, position + step, position)
+
+    return jnp.minimum(lax.fori_loop(0, steps, halve, jnp.zeros_like(value)), size - 1)
 
 
 def _nth_bit(word, rank):

@@ -49,8 +49,10 @@ def topk(
     host = on_cpu(rows) and not traced
     on_host = host and (len(query) > 1 or k > MANY)
     capacity, d = rows.shape
-    group = rows_of_group(capacity, d, k, on_host)
-    sizes = {"k": k, "group": group}
+    wanted = k
+    if k * LARGE <= capacity and not traced:
+        k = min(select.few_lengths(k), capacity // LARGE)
+    sizes = {"k": k, "group": rows_of_group(capacity, d, k, on_host)}
     run = partial(_search, gallery=gallery, **sizes, memory=memory)
     if k * LARGE > capacity:
         if host:
@@ -68,7 +70,8 @@ def topk(
         found = [np.asarray(part).copy() for part in found]
         for part, better in zip(found, exact, strict=False):
             part[lost] = better
-    return found[0], found[1]
+    distances, row = select.first(*found, k=wanted)
+    return distances, row
 
 
 def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, group, memory):

@@ -44,8 +44,9 @@ def topk(
 ) -> tuple[Int32[Array | np.ndarray, "q k"], Int32[Array | np.ndarray, "q k"]]:
     """Return distances and rows of the k nearest codes, k at most the rows there is room for."""
     capacity, words = codes.shape[0] * LANES * GROUP, codes.shape[1]
-    host = select.on_cpu(codes) and not validate.is_traced(query, codes, size, mask)
-    search, finish = _way(capacity, k, host)
+    traced = validate.is_traced(query, codes, size, mask)
+    host = select.on_cpu(codes) and not traced
+    search, finish = _way(capacity, k, k if traced else select.few_lengths(k), host)
     per_query = bytes_of_query(capacity, words, k, host)
     found = (
         (search(*tile, codes, size), count)
@@ -54,12 +55,13 @@ def topk(
     return select.gather(found, finish)
 
 
-def _way(capacity, k, host):
-    """How to search, and how to finish a tile's result."""
+def _way(capacity, k, most, host):
+    """How to search for k neighbors, or for up to most, and how to finish a tile's result."""
     if k <= few(capacity):
-        return partial(_GROUP_MINIMA, k=k), select.as_they_are
+        return partial(_GROUP_MINIMA, k=min(most, few(capacity))), partial(select.first, k=k)
     if k * LARGE <= capacity:
-        return partial(_NEAREST_ROWS, k=k), _sort_on_host if host else _sort
+        finish = partial(_sort_on_host if host else _sort, k=k)
+        return partial(_NEAREST_ROWS, k=min(most, capacity // LARGE)), finish
     if host:
         return _ALL_DISTANCES, partial(_sort_all_on_host, k=k)
     return partial(_SORT_ALL, k=k), select.as_they_are
@@ -179,14 +181,15 @@ def _by_distance(distances, row, k):
     return ordered[0][:, :k], ordered[1][:, :k]
 
 
-def _sort(distances, row):
-    return _as_neighbors(*_by_distance(distances, row, row.shape[1]))
+def _sort(distances, row, k):
+    return _as_neighbors(*_by_distance(distances, row, k))
 
 
-def _sort_on_host(distances, row):
+def _sort_on_host(distances, row, k):
     """NumPy sorts plain integers 10 times faster than XLA does on CPU, by vector instructions."""
     keys = np.asarray(distances).astype(np.uint64) << 32 | np.asarray(row).astype(np.uint64)
     keys.sort(axis=1)
+    keys = keys[:, :k]
     return _as_neighbors((keys >> 32).astype(np.uint32), keys.astype(np.uint32).view(np.int32))
 
 

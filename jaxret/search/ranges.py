@@ -12,7 +12,7 @@ from jaxret.search import select, validate
 from jaxret.search.layout import CodeLayout, Mask, VectorLayout
 from jaxret.search.validate import Whole
 
-FIRST, FACTOR = 32, 8  # neighbors at first, and how many times more where all are within
+FIRST, FACTOR = 32, 10  # neighbors at first, and how many times more where all are within
 
 
 class Ranges(NamedTuple):

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float32, Int, Int32, Num
 MEMORY = 2**28  # bytes
 NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching fresh memory is too
 FEW, LITTLE = 16, 512  # chosen, and to choose from: see `smallest`
+PREFERRED = (100, 125, 160, 200, 250, 320, 400, 500, 640, 800)  # Renard's series R10, of ISO 3
 LEAST_QUERIES, MOST_QUERIES = 32, 1024  # in a tile, where memory allows
 
 
@@ -38,6 +39,27 @@ def few_sizes(count: int) -> int:
     """
     unit = 1 << max(0, (count - 1).bit_length() - 3)
     return -(-count // unit) * unit
+
+
+def few_lengths(k: int) -> int:
+    """The least preferred number that is not below k: searches for k neighbors find so many.
+
+    Every k compiles a program, and these are ten per power of ten, with the lengths that people
+    choose (10, 100, 1000) among them. The first k of a longer result are the result for k.
+    """
+    if k <= 10:
+        return k
+    scale = 10 ** (len(str(k)) - 1)
+    sizes = (-(-number * scale // 100) for number in PREFERRED)
+    return next((size for size in sizes if size >= k), 10 * scale)
+
+
+def first(*arrays: Any, k: int) -> tuple:
+    """Return the first k columns; NumPy cuts them on CPU, where JAX would compile a program."""
+    if arrays[0].shape[1] <= k:
+        return arrays
+    host = on_cpu(*arrays) and not any(isinstance(array, jax.core.Tracer) for array in arrays)
+    return tuple((np.asarray(array) if host else array)[:, :k] for array in arrays)
 
 
 def noinline(here: Bool[Array, ""] | bool, function: Callable, *args) -> Any:

@@ -160,6 +160,7 @@ def sharded_topk(
     if words is not None:  # so many words that each share can cut as many out
         numpy = jnp if validate.is_traced(words) else np
         words = numpy.pad(words, ((0, 0), (0, gallery.capacity // WORD_BITS + 1)))
+    wanted, k = k, k if traced else min(select.few_lengths(k), max(k, shares.capacity))
     search = partial(_SEARCH, mesh=gallery.mesh, k=k, memory=memory, kind=type(shares))
     arrays = gallery.sizes, gallery.starts, *shares._replace(size=None)
     found = (
@@ -168,7 +169,9 @@ def sharded_topk(
     )
     finish = select.as_they_are if traced else _of_this_process
     distances, row = select.gather(found, finish)
-    return select.neighbors(distances, row, k, shares.far)
+    if not traced:
+        distances, row = select.first(distances, row, k=wanted)
+    return select.neighbors(distances, row, wanted, shares.far)
 
 
 def _per_query(gallery, k, words):
