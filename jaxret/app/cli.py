@@ -176,7 +176,7 @@ def _duplicates(commands: Any) -> None:
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--max-distance", type=float, metavar="D", help="from the one that is kept; "
-                       "default: one pair by chance is expected")  # fmt: skip
+                       "default: at most one pair of unlike images is so near")  # fmt: skip
     which.add_argument("--exact", action="store_true", help="equal bytes only")
     add("--keep", metavar="RULE", action="append", default=[], help="largest (default), oldest, "
         "newest, shortest (path) or in:FOLDER; several in turn")  # fmt: skip

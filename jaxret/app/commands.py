@@ -154,9 +154,17 @@ def _search(options: Namespace) -> int:
     elif options.html:
         from jaxret.app.sheet import write_sheet
 
-        names = ", ".join(query.name for query in found.queries)
-        title = f"Similar to {names}"
-        write_sheet(Path(options.html), place, title, [(f"{len(images)} results", images)])
+        write_sheet(
+            Path(options.html),
+            place,
+            _title(found.queries),
+            [(f"{len(images)} results", images)],
+            [
+                (query.file, "query, to be unlike" if query.negative else "query")
+                for query in found.queries
+                if query.file is not None
+            ],
+        )
     elif options.paths or options.null:
         output.write_paths([image.file for image in images], b"\0" if options.null else b"\n")
     else:
@@ -176,6 +184,14 @@ def _search(options: Namespace) -> int:
             f"{shown(found.index['root'])}"
         )
     return FOUND if images else NOTHING
+
+
+def _title(queries: list[Any]) -> str:
+    like, unlike = (
+        ", ".join(query.name for query in queries if query.negative is negative)
+        for negative in (False, True)
+    )
+    return f"Similar to {like}" + (f", unlike {unlike}" if unlike else "")
 
 
 def _filters(options: Namespace, place: Path) -> Any:
@@ -234,7 +250,7 @@ def _duplicates(options: Namespace) -> int:
     if not options.quiet:
         unit = found.index["metric"] if "bits" not in found.index else f"of {found.index['bits']}"
         radius = "equal bytes" if found.radius is None else f"within {number(found.radius)} {unit}"
-        chance = " (at most one pair by chance is expected)" if found.calibrated else ""
+        chance = " (of unlike images at most one pair is so near)" if found.calibrated else ""
         groups = "group" if len(found.groups) == 1 else "groups"
         tell(
             f"{found.searched:,} images, {radius}{chance}: {len(found.groups)} {groups}, "
@@ -366,6 +382,7 @@ def _serve(options: Namespace) -> int:
         port=options.port,
         browser=options.open,
         with_token=not options.no_token,
+        quiet=options.quiet,
     )
     return FOUND
 

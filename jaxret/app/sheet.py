@@ -1,7 +1,9 @@
 """A contact sheet: one HTML file with its thumbnails in it, that loads nothing and runs nothing."""
 
 import base64
+import functools
 import html
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from jaxret.app.output import number, shown
 from jaxret.files import write_whole
 from jaxret.index.contents import UnreadableError
 from jaxret.index.reader import Image
-from jaxret.index.thumbs import thumbnail
+from jaxret.index.thumbs import small, thumbnail
 
 _HEAD = """<!doctype html>
 <html lang="en">
@@ -33,7 +35,13 @@ p {{ margin: .25rem 0; overflow-wrap: anywhere }}
 Section = tuple[str, Sequence[Image]]  # a heading and its images
 
 
-def write_sheet(target: Path, index: Path, title: str, sections: Sequence[Section]) -> None:
+def write_sheet(
+    target: Path,
+    index: Path,
+    title: str,
+    sections: Sequence[Section],
+    queries: Sequence[tuple[str, str]] = (),
+) -> None:
     """Write a contact sheet in one step.
 
     Args:
@@ -41,8 +49,15 @@ def write_sheet(target: Path, index: Path, title: str, sections: Sequence[Sectio
         index: the folder of the index, where thumbnails are kept.
         title: of the page.
         sections: headings with their images.
+        queries: files that come before them, and what is said of each.
     """
     pieces = [_HEAD.format(title=_text(title))]
+    if queries:
+        pieces.append("<ul>\n")
+        for file, words in queries:
+            picture = _picture(functools.partial(small, file), file)
+            pieces.append(f"<li>{picture}<p>{_name(file)}</p><p>{_text(words)}</p></li>\n")
+        pieces.append("</ul>\n")
     for heading, images in sections:
         pieces.append(f"<h2>{_text(heading)}</h2>\n<ul>\n")
         pieces += [_item(index, image) for image in images]
@@ -56,7 +71,7 @@ def _item(index: Path, image: Image) -> str:
     told += [] if image.label is None else [image.label]
     told += [f"{image.width}×{image.height}"] + ([image.taken] if image.taken else [])
     told += [image.state] if image.state != "ok" else []
-    return f"<li>{picture}<p>{_text(shown(image.file))}</p><p>{_text(', '.join(told))}</p></li>\n"
+    return f"<li>{picture}<p>{_name(image.file)}</p><p>{_text(', '.join(told))}</p></li>\n"
 
 
 def _picture(make: Callable[[], bytes], file: str) -> str:
@@ -65,6 +80,11 @@ def _picture(make: Callable[[], bytes], file: str) -> str:
     except UnreadableError as error:
         return f"<p>{_text(f'no picture: {error}')}</p>"
     return f'<img alt="{_text(shown(file))}" src="data:image/webp;base64,{data}">'
+
+
+def _name(file: str) -> str:
+    """Return a path that breaks after folders and words."""
+    return re.sub(r"([/_ -])", r"\1<wbr>", _text(shown(file)))
 
 
 def _text(text: str) -> str:

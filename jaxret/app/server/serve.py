@@ -51,6 +51,7 @@ def serve(
     port: int = 8765,
     browser: bool = False,
     with_token: bool = True,
+    quiet: bool = False,
 ) -> None:
     """Serve the page of an index until Ctrl-C or SIGTERM.
 
@@ -60,6 +61,7 @@ def serve(
         port: 0 for one that is free.
         browser: whether to open the page.
         with_token: whether the token of the printed address is needed.
+        quiet: print the address and errors only.
 
     Raises:
         PhotoIndexError: where there is no index, the address cannot be had, or a package is
@@ -75,7 +77,8 @@ def serve(
         threading.Thread(target=page.warm, daemon=True).start()
         sys.stdout.write(f"{page.address}\n")
         sys.stdout.flush()
-        tell("Ctrl-C ends it")
+        if not quiet:
+            tell("Ctrl-C ends it")
         with _opened(page) if browser else contextlib.nullcontext(), _until_stopped():
             page.server.run(sockets=page.sockets)
 
