@@ -427,9 +427,10 @@ def test_a_contact_sheet_is_one_file_that_runs_nothing(jaxret, root):
     photos.save(root / "x.jpg", 5)
     os.rename(root / "x.jpg", root / "<img src=x onerror=alert(1)>.jpg")
     jaxret("index", root)
-    assert jaxret("search", "a/5.jpg", "--html", "sheet.html").status == 0
+    assert jaxret("search", "a/5.jpg", "--not", "b/1.jpg", "--html", "sheet.html").status == 0
     text = (root / "sheet.html").read_text()
-    assert text.count("data:image/webp;base64,") == 20
+    assert text.count("data:image/webp;base64,") == 22  # two queries and 20 results
+    assert "<h1>Similar to a/5.jpg, unlike b/1.jpg</h1>" in text
     assert "<img src=x" not in text
     assert "&lt;img src=x onerror=alert(1)&gt;.jpg" in text
     assert "default-src 'none'" in text
@@ -498,7 +499,7 @@ def test_exact_duplicates_are_equal_bytes(jaxret, root):
     assert jaxret("duplicates", "--exact", "--keep", "shortest", "--paths").lines == ["b/copy.jpg"]
     ran = jaxret("duplicates")
     assert ran.status == 0
-    assert "one pair by chance" in ran.err
+    assert "of unlike images at most one pair is so near" in ran.err
 
 
 def test_25_scores_equal_a_count_and_copies_are_overlap(jaxret, root):
