@@ -605,3 +605,20 @@ def test_distances_are_of_increasing_rows_for_ties(jaxret, root):
     found = json.loads(jaxret("search", "a/1.jpg", "-n", "3", "--json").out)["results"]
     assert [r["distance"] for r in found] == [0, 0, 0]
     assert all(one["id"] < two["id"] for one, two in pairwise(found))
+
+
+def test_heic_photos_are_indexed_or_counted_with_the_remedy(jaxret, root, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    path = photos.save(root / "a/phone.HEIC", 1, format="HEIF", quality=90)
+    monkeypatch.setattr("jaxret.index.contents.heic_is_known", lambda: False)
+    ran = jaxret("index", root, "--json")
+    (skipped,) = json.loads(ran.out)["unreadable"]
+    assert (ran.status, skipped["path"]) == (3, "a/phone.HEIC")
+    assert "pip install pillow-heif" in skipped["reason"]
+    monkeypatch.undo()
+    ran = jaxret("index", root, "--json")  # the file is as it was: what it needs is here now
+    assert (ran.status, summary(ran)["new"]) == (0, 1)
+    distance, nearest = jaxret("search", path, "--index", root / ".jaxret").lines[0].split("\t")
+    assert nearest.endswith("a/1.jpg")
+    assert int(distance) <= 4
