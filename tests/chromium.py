@@ -63,11 +63,19 @@ def browser():
             yield started
 
 
+@pytest.fixture(scope="module")
+def visitor(browser, client):
+    """The Visitor of the folder's page."""
+    with visiting(browser, client) as made:
+        yield made
+
+
 @pytest.fixture
-def visit(browser, client):
-    """A Visitor of the folder's page."""
-    with visiting(browser, client) as visitor:
-        yield visitor
+def visit(visitor):
+    """Opens the folder's page; what was wrong in one test is told at its end."""
+    visitor.expected.clear()
+    yield visitor
+    visitor.check()
 
 
 class Visitor:
@@ -77,23 +85,30 @@ class Visitor:
         self.browser, self.client = browser, client
         self.base = f"http://127.0.0.1:{client.port}"
         self.expected: list[str] = []
-        self.contexts: list[Any] = []
         self.wrong: list[str] = []
         self.asked: list[str] = []
+        self.context = browser.new_context()
+        self.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=self.base)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(1000 * PATIENCE)
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("dialog", self._dismiss)
+        self.page.on("console", self._hear)
+        self.page.on("request", lambda request: self.asked.append(request.url))
 
-    def __call__(self, path: str = "", wait: str = ".card", **options: Any) -> Any:
-        """Return a page at an address, with the cookie that the printed address would give."""
-        context = self.browser.new_context(**{"viewport": {"width": 1100, "height": 800}} | options)
-        self.contexts.append(context)
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=self.base)
-        page = context.new_page()
-        page.set_default_timeout(1000 * PATIENCE)
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("dialog", self._dismiss)
-        page.on("console", self._hear)
-        page.on("request", lambda request: self.asked.append(request.url))
+    def __call__(
+        self, path: str = "", wait: str = ".card", width: int = 1100, scheme: Any = "light"
+    ) -> Any:
+        """Return the page at an address, with the cookie that the printed address would give."""
+        page = self.page
+        self.context.clear_cookies()
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
         cookie = {"name": f"jaxret-{self.client.port}", "value": self.client.token}
-        context.add_cookies([{**cookie, "url": self.base, "httpOnly": True, "sameSite": "Strict"}])
+        self.context.add_cookies(
+            [{**cookie, "url": self.base, "httpOnly": True, "sameSite": "Strict"}]
+        )
+        page.goto("about:blank")  # nothing of the test before goes on
         page.goto(f"{self.base}{path or '/'}")
         page.wait_for_selector(wait)
         return page
@@ -110,19 +125,17 @@ class Visitor:
         """Fail if something was wrong, or another host was asked."""
         assert [x for x in self.wrong if not any(word in x for word in self.expected)] == []
         assert self.asked
-        assert [x for x in self.asked if not x.startswith((self.base, "blob:"))] == []
+        assert [x for x in self.asked if not x.startswith((self.base, "blob:", "about:"))] == []
+        self.wrong.clear()
 
 
 @contextlib.contextmanager
 def visiting(browser: Any, client: Client) -> Iterator[Visitor]:
     """Give a Visitor, and check at the end that nothing was wrong."""
     visitor = Visitor(browser, client)
-    try:
+    with contextlib.closing(visitor.context):
         yield visitor
-    finally:
-        for context in visitor.contexts:
-            context.close()
-    visitor.check()
+        visitor.check()
 
 
 def until(page: Any, expression: str, arg: Any = None) -> Any:

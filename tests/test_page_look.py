@@ -23,11 +23,12 @@ from chromium import (
     until,
     visit,
     visiting,
+    visitor,
 )
 from PIL import Image
 from serving import index_by_hand, serving
 
-__all__ = ["browser", "client", "ids", "root", "visit"]
+__all__ = ["browser", "client", "ids", "root", "visit", "visitor"]
 pytestmark = MARKS
 expect = driver.expect
 
@@ -51,7 +52,7 @@ def test_everything_is_read_aloud(visit, client, ids):
             or page.get_by_label(name).count()
         )
     nameless = page.eval_on_selector_all(
-        "button, a, input, select", "all => all.filter(one => !(one.innerText || one.labels?.length"
+        "button, a, input, select", "all => all.filter(one => !(one.textContent.trim() || one.labels?.length"
         " || one.ariaLabel)).map(one => one.outerHTML)")  # fmt: skip
     assert nameless == []
 
@@ -88,7 +89,7 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_have_contrast_in_both_schemes(visit, ids, scheme, tmp_path):
-    page = visit(f"/?item={ids['a/1.jpg']}&item={ids['a/2.jpg']}&not=5", color_scheme=scheme)
+    page = visit(f"/?item={ids['a/1.jpg']}&item={ids['a/2.jpg']}&not=5", scheme=scheme)
     searched(page)
     for width in (320, 768, 1920):
         page.set_viewport_size({"width": width, "height": 900})
@@ -102,17 +103,18 @@ def test_colours_have_contrast_in_both_schemes(visit, ids, scheme, tmp_path):
 
 
 def test_a_chosen_scheme_is_kept(visit):
-    page = visit(color_scheme="light")
+    page = visit(scheme="light")
     page.locator("#theme").select_option("dark")
     page.reload()
     page.wait_for_selector(".card")
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.locator("#theme").select_option("")
     assert max(map(int, re.findall(r"\d+", ground)[:3])) < 60
 
 
 @pytest.mark.parametrize("width", [320, 768, 1920])
 def test_it_fits_screens_of_any_width(visit, ids, width):
-    page = visit(f"/?item={ids['a/1.jpg']}&not=5", viewport={"width": width, "height": 800})
+    page = visit(f"/?item={ids['a/1.jpg']}&not=5", width=width)
     searched(page)
     if width == 320:
         page.locator("#to-filters").click()
@@ -168,6 +170,7 @@ def test_results_are_there_before_their_pictures_on_a_slow_line(visit, ids):
     until(page, "document.querySelector('.card').ariaLabel.startsWith('b/')")
     pending = "[...document.querySelectorAll('.card img')].filter(one => !one.complete).length"
     assert page.evaluate(pending) > 0
+    session.detach()
 
 
 def test_names_are_text_and_show_what_is_hidden(visit, ids):
@@ -240,6 +243,7 @@ def test_a_page_of_another_origin_cannot_read_write_or_embed(visit, browser, cli
         ours = {status for url, status in answers if f":{client.port}/" in url}
         assert ours == {403}
         assert not (root / ".jaxret/not-duplicates.txt").exists()
+        page.close()
     finally:
         server.shutdown()
         server.server_close()
