@@ -105,9 +105,8 @@ class Visitor:
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
         cookie = {"name": f"jaxret-{self.client.port}", "value": self.client.token}
-        self.context.add_cookies(
-            [{**cookie, "url": self.base, "httpOnly": True, "sameSite": "Strict"}]
-        )
+        flags = {"url": self.base, "httpOnly": True, "sameSite": "Strict"}
+        self.context.add_cookies([cookie | flags])
         page.goto("about:blank")  # nothing of the test before goes on
         page.goto(f"{self.base}{path or '/'}")
         page.wait_for_selector(wait)

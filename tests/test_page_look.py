@@ -52,8 +52,11 @@ def test_everything_is_read_aloud(visit, client, ids):
             or page.get_by_label(name).count()
         )
     nameless = page.eval_on_selector_all(
-        "button, a, input, select", "all => all.filter(one => !(one.textContent.trim() || one.labels?.length"
-        " || one.ariaLabel)).map(one => one.outerHTML)")  # fmt: skip
+        "button, a, input, select",
+        """all => all
+          .filter(one => !(one.textContent.trim() || one.labels?.length || one.ariaLabel))
+          .map(one => one.outerHTML)""",
+    )
     assert nameless == []
 
 
@@ -165,6 +168,7 @@ def test_results_are_there_before_their_pictures_on_a_slow_line(visit, ids):
         "downloadThroughput": 50_000,
         "uploadThroughput": 50_000,
     }
+    session.send("Network.setCacheDisabled", {"cacheDisabled": True})
     session.send("Network.emulateNetworkConditions", slow)
     page.locator("#in").select_option("b")
     until(page, "document.querySelector('.card').ariaLabel.startsWith('b/')")

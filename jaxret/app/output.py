@@ -58,8 +58,11 @@ def write_json(document: Mapping[str, Any]) -> None:
 
 def json_bytes(document: Mapping[str, Any], indent: int | None = None) -> bytes:
     """Return a JSON document, valid UTF-8 whatever names it holds."""
-    whole = {"schema": SCHEMA, **_plain(document)}
-    return json.dumps(whole, ensure_ascii=False, indent=indent).encode()
+    whole = {"schema": SCHEMA, **document}
+    try:
+        return json.dumps(whole, ensure_ascii=False, indent=indent).encode()
+    except UnicodeEncodeError:  # names that are no UTF-8
+        return json.dumps(_plain(whole), ensure_ascii=False, indent=indent).encode()
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from jaxret.app import schema
 from jaxret.app.output import tell
 from jaxret.app.server.security import RefusedError
+from jaxret.app.server.views import Views
 from jaxret.index import contents, groups, model, reader, thumbs
 from jaxret.index.catalogue import Row
 from jaxret.index.places import PhotoIndexError
@@ -41,6 +42,7 @@ class Answers:
 
     def __init__(self, index: Path):
         self.index = index
+        self.views = Views(index)
         self.ready = False
         self._lock = threading.Lock()  # of the encoder
         self._comparing = threading.Lock()
@@ -243,7 +245,7 @@ class Answers:
     def _seen(self, generation: int | None = None) -> Iterator[View]:
         """Open the newest generation. Raises RefusedError where it is not the one that is meant."""
         try:
-            with reader.view(self.index) as seen:
+            with self.views.newest() as seen:
                 if generation not in (None, seen.snapshot.generation):
                     words = "the index has changed meanwhile: begin at the first page"
                     raise RefusedError(409, "generation_gone", words)
