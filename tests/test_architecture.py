@@ -45,7 +45,7 @@ IMPORTS = {
         "relax",
         "train",
     },
-    "evaluate": {"codes", "divergences", "metrics", "search"},
+    "evaluate": {"codes", "divergences", "inputs", "metrics", "search"},
     "positives": {"evaluate", "hashers", "inputs", "search"},
     "index": {
         "codes",
@@ -189,10 +189,15 @@ def test_importing_jaxret_is_quick_and_loads_nothing_heavy():
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_explains_itself_at_once(script):
-    seconds, output = cpu_seconds(script, "--help", limit=0.5)
+    seconds, output = cpu_seconds(script, "-h", limit=0.5)
     assert output.strip()  # a module says which commands use it
     assert seconds < 0.5
-    assert cpu_seconds(script, "-h", limit=0.5)[1] == output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_both_names_of_help_give_the_same_text(script):
+    assert cpu_seconds(script, "-h", limit=9)[1] == cpu_seconds(script, "--help", limit=9)[1]
 
 
 @pytest.mark.slow

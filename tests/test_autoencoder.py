@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 from jaxret import hashers, losses, models, train
 from jaxret.hashers import autoencoder, latents, vae
@@ -93,7 +94,7 @@ def test_squared_likelihood_is_a_gaussian_of_variance_one_half():
     np.testing.assert_allclose(negative_log_likelihood(pixels, x), gaussian - constant, rtol=1e-4)
 
 
-@pytest.fixture(scope="module", params=[False, True])
+@pytest.fixture(scope="module", params=[False, *slow(True)])
 def noisy(request):
     """A hasher with batch statistics and dropout, its first state, and a step with a rate of 0."""
     hasher = make(own_model=noisy_model, variational=request.param, learning_rate=1e-30)
@@ -160,6 +161,7 @@ def test_settings_that_make_no_sense_are_refused_before_training(latent_dim, set
         make(latent_dim, **settings)
 
 
+@pytest.mark.slow
 def test_without_a_head_the_code_is_the_encoders_map():
     hasher = make(0, model="conv_up", channels=(4, 3), hidden=())
     assert hasher.encode(hashers.weights(first(hasher)), IMAGES[:2]).shape == (2, 12)

@@ -268,7 +268,7 @@ def test_the_slots_seconds_fit_twelve_minutes():
     assert sum(slot.seconds for slot in run_accelerator.SLOTS) <= 720
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_rehearsal_runs_every_slot_to_its_end_and_a_second_start_does_nothing(tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / "run_accelerator.py", f"--out={tmp_path}",
                "--quick"]  # fmt: skip

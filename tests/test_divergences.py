@@ -1,5 +1,9 @@
 """Distances beyond Euclidean and Hamming: each equals its definition, near ties included."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -106,8 +110,19 @@ def test_tiles_of_queries_and_stretches_of_rows_change_nothing(name, monkeypatch
     divergences.distances.clear_cache()
     tiled = evaluate.nearest(query, gallery, 7, name)
     divergences.distances.clear_cache()
-    for one, other in zip(whole, tiled, strict=True):
-        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(whole.indices, tiled.indices)
+    # Equal to the last bit as users compile; the tests' quick compilation may round otherwise.
+    ulps = 1 if "fusion_emitters=false" in os.environ.get("XLA_FLAGS", "") else 0
+    np.testing.assert_array_max_ulp(np.asarray(whole.distances), np.asarray(tiled.distances), ulps)
+
+
+@pytest.mark.slow
+def test_tiles_change_nothing_to_the_last_bit_as_users_compile():
+    test = f"{__file__}::test_tiles_of_queries_and_stretches_of_rows_change_nothing"
+    usual = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
+    done = subprocess.run(command, env=os.environ | usual, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_posteriors_that_cannot_be_are_refused():

@@ -246,6 +246,7 @@ def test_a_finished_run_can_be_trained_longer_or_gathered_without_its_log(tmp_pa
     assert "holds a run of 2 epochs, which --epochs=1 cannot shorten" in said
 
 
+@pytest.mark.slow
 def test_a_run_whose_schedule_spans_it_cannot_be_trained_longer(tmp_path):
     flags = (*SMALL, "--learning_rate_end=1e-4")
     run(train_vae, tmp_path / "w", *flags)
@@ -318,6 +319,7 @@ def test_images_added_between_stop_and_resume_are_named(tmp_path):
     assert "cat" in said
 
 
+@pytest.mark.slow
 def test_images_without_labels_are_trained_on_and_kept_but_not_scored(tmp_path, capsys):
     photos = folder_of_images(tmp_path, classes=("photos",)) / "photos"
     result = run(train_vae, tmp_path / "w", f"--dataset=folder:{photos}", *FOLDER)
@@ -365,6 +367,7 @@ def test_a_picture_that_fails_is_a_warning(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "warning: plots/broken.png failed: no such font\n"
 
 
+@pytest.mark.slow
 def test_codes_of_two_bits_are_drawn_as_a_plane_and_by_their_balance(tmp_path, monkeypatch):
     pictures = {}
     monkeypatch.setattr(drawing, "save", lambda _, named: pictures.update(named))
@@ -570,6 +573,7 @@ def test_facts_of_a_run_need_neither_an_installed_package_nor_a_checkout(tmp_pat
         assert f"{len(os.sched_getaffinity(0))} threads" in facts["device"]
 
 
+@pytest.mark.slow
 def test_a_cache_folder_of_jax_that_the_environment_names_is_kept(tmp_path):
     code = (
         "import harness, jax; harness._prepare_process(); "

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow
 
 from jaxret.gallery import Gallery, GalleryError, store, validate
 from jaxret.search import CodeLayout, VectorLayout
@@ -222,7 +223,7 @@ def test_a_gallery_does_not_change_when_the_array_it_came_from_does():
 # Searching.
 
 
-@pytest.mark.parametrize("kind", ["codes", pytest.param("vectors", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
 def test_a_mapped_search_in_tiles_equals_a_search_in_memory(kind, tmp_path):
     draw, make = MAKERS[kind]
     n = 3 * BLOCKS[kind] - 77  # tiles are of one block
@@ -261,7 +262,7 @@ def test_a_filter_keeps_the_search_to_some_rows(kind):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-@pytest.mark.parametrize("limit", [1, 39, None, pytest.param(38, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit", [1, 39, None, *slow(38)])
 def test_range_search_finds_all_within_the_radius_or_says_so(kind, limit):
     draw, make = MAKERS[kind]
     values, query = draw(0, 40), draw(1, Q)
@@ -303,7 +304,7 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
 @pytest.mark.parametrize("blocks", [0, 4])
 def test_growing_does_not_compile_at_each_add(kind, blocks):
     draw, make = MAKERS[kind]
@@ -324,7 +325,7 @@ def test_growing_does_not_compile_at_each_add(kind, blocks):
     assert COMPILED == []
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
 def test_a_gallery_that_grew_finds_all_that_it_holds(kind):
     draw, make = MAKERS[kind]
     values, last = draw(0, BLOCKS[kind] + 40), draw(2, 1)
@@ -731,7 +732,7 @@ def test_a_gallery_that_an_earlier_version_saved_still_opens(tmp_path):
         assert gallery.labels_of([8, 3]).tolist() == [-1, 1]
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ["vectors", *slow("codes")])
 def test_folders_opened_together_are_searched_as_one_gallery(kind, tmp_path):
     values, make = MAKERS[kind][0](0, 30), MAKERS[kind][1]
     ids, names = np.arange(100, 130)[::-1], [f"image {row}" for row in range(30)]

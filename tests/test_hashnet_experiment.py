@@ -22,7 +22,7 @@ SMALL = ("--bits=12", "--schedule=one_cycle", "--nomirror")
 FLAGS = (*SMALL, "--epochs=8", "--quantisation=0.1", "--ema=0.5")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_digits_are_found_by_twelve_bits(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(drawing, "save", lambda _, pictures: drawn.extend(pictures))
@@ -83,7 +83,7 @@ def test_a_slice_of_cifar10_is_found_by_twelve_bits(tmp_path, monkeypatch):
 DATA_DIR = os.environ.get("JAXRET_DATA_DIR")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_seeds_in_one_vmapped_program_score_as_alone(monkeypatch):
     # As on an accelerator: on a CPU a hashing network trains alone, its steps not in a program.
     whole = data.load_protocol("test", "digits")

@@ -207,6 +207,7 @@ def figure_run(name, depth, bits, rng):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_runs_are_drawn_together_by_bits_and_by_depth(tmp_path):
     rng = np.random.default_rng(0)
     drawn = [figure_run(f"r{n}-{b}", n, b, rng) for n, b in ((1, 12), (1, 48), (9, 48))]

@@ -9,6 +9,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow
 
 from jaxret import codes, search
 from jaxret.search import counting, hamming, passes, select, validate
@@ -60,7 +61,7 @@ WAYS = (10, 100, 40_000)
 
 
 @pytest.mark.parametrize("k", WAYS)
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [True, *slow(False)])
 def test_neighbors_equal_a_stable_argsort(k, masked):
     for n, values in ((1, 1), (33, 5), (3000, 1), (3000, 20), (32_768, 3000)):
         query, gallery = random_codes(n, 3, 64, values), random_codes(n + 1, n, 64, values)
@@ -100,6 +101,7 @@ def test_ties_duplicates_filters_and_empty_galleries(bits, n, values, seed, k, k
     assert_same(found, stable(distances_of(query, gallery), k, mask))
 
 
+@pytest.mark.slow
 def test_a_gallery_of_two_blocks_and_distances_in_order_of_rows():
     """Rows that come nearer and nearer: the threshold of groups is far from that of rows."""
     z = np.tri(64, 64, -1)[np.arange(40_000) // 625] * 2 - 1.0
@@ -127,6 +129,7 @@ def test_a_small_budget_of_memory_changes_nothing(k):
 
 
 @pytest.mark.parametrize("k", WAYS)
+@pytest.mark.slow
 def test_search_under_jit_is_the_same(k):
     query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)
     mask = RNG(0).random((3, 3000)) < 0.3

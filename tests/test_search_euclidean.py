@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from marks import slow
 
 from jaxret import search
 from jaxret.search import euclidean
@@ -51,7 +52,7 @@ def galleries(n=9000, d=16):
 
 # 10 follows the bounds of large groups, 100 and 1000 of smaller ones, 1600 takes all distances.
 @pytest.mark.parametrize("k", [10, 100, 1000, 1600])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [True, *slow(False)])
 def test_neighbors_are_exact_also_where_the_product_form_cancels(k, masked):
     for name, gallery in galleries().items():
         gallery = gallery.astype(np.float32)
@@ -110,6 +111,7 @@ def test_long_vectors_are_found_too():
     assert_nearest(found, distances_of(gallery[:3], gallery), 600, None)
 
 
+@pytest.mark.slow
 def test_the_host_chooses_the_same_groups_as_the_device():
     values = RNG(3).normal(size=(5, 1024)).astype(np.float32)
     for wanted in (1, 20, 40, 1000, 1024):

@@ -141,7 +141,9 @@ def start(folder, name, devices, call):
         "import conftest, pickle, sys; import test_search_sharded as t; "
         f"value = t.{call}; pickle.dump(value, open(sys.argv[1], 'wb'))"
     )
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    # Of the same compiler as here, so that sums agree to the last bit.
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = f"{given} --xla_force_host_platform_device_count={devices}"
     with open(folder / f"{name}.log", "w") as log:
         return subprocess.Popen(
             [sys.executable, "-c", code, folder / name],
