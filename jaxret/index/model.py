@@ -1,8 +1,12 @@
 """The encoder of an index: learned from its photos, or copied in, and never changed afterwards."""
 
+import contextlib
 import functools
+import importlib
 import os
 import shutil
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +90,19 @@ def install(index: Path, source: str | os.PathLike, name: str) -> dict[str, Any]
         "width": header["bits_or_dims"],
         "image_size": size[0] if len(size) == 3 else None,
     }
+
+
+def warm() -> None:
+    """Begin to import what an encoder needs, in a thread: a photo is read and decoded meanwhile."""
+    if "jax" not in sys.modules:
+        threading.Thread(target=_import, daemon=True).start()
+
+
+def _import() -> None:
+    # Failures are told where the encoder is loaded.
+    with contextlib.suppress(Exception):
+        for name in ("jax", "jax.export"):
+            importlib.import_module(name)
 
 
 def load(index: Path, facts: Mapping[str, Any]) -> Model:

@@ -173,6 +173,7 @@ class Resolver:
         if isinstance(query, int):
             return self._by_id(query)
         if isinstance(query, bytes):
+            model.warm()
             return Query("-", None, (), self._encode(_picture(query, "-", self._side())))
         if isinstance(query, np.ndarray):
             return Query("-", None, (), self._encode(query))
@@ -193,6 +194,7 @@ class Resolver:
             return Query(name, os.path.abspath(name), tuple(row.id for row in own), code)
         code = self._code_of_content(name)
         if code is None:
+            model.warm()
             with open(name, "rb") as file:
                 code = self._encode(_picture(file.read(), name, self._side()))
         return Query(name, os.path.abspath(name), tuple(row.id for row in own), code)
