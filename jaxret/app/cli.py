@@ -5,6 +5,7 @@ skipped or a removal was refused; 130 interrupted, what is done is kept.
 """
 
 import argparse
+import contextlib
 import gc
 import importlib
 import os
@@ -41,13 +42,32 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+    """Run the command and return its exit status; None: this process's arguments.
+
+    A short command that is this process ends it at once, because to take the interpreter and JAX
+    apart would take half a second.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    is_short = words[:1] and words[0] in SHORT and "--distributed" not in words
+    if is_short:
+        gc.disable()  # collecting what imports leave would take a tenth of their time
+    try:
+        status = _run(words)
+    finally:
+        gc.enable()
+    if is_short and arguments is None:
+        with contextlib.suppress(OSError):  # of --help, to who has seen enough
+            sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
     debug = bool(os.environ.get("JAXRET_DEBUG"))
     try:
         options = _parser().parse_args(arguments)
         _prepare(debug)
-        if options.command in SHORT:
-            gc.disable()  # collecting what imports leave would take a tenth of their time
         status = importlib.import_module("jaxret.app.commands").run(options)
         sys.stdout.flush()
         return status
@@ -63,8 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _told(error)
-    finally:
-        gc.enable()
 
 
 def _told(error: Exception) -> int:
