@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import photos
+import made_photos as photos
 import pytest
 from serving import Client, ids_of, index_by_hand, serving
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from itertools import pairwise
 
+import made_photos as photos
 import numpy as np
-import photos
 import pytest
 from PIL import Image
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-import photos
+import made_photos as photos
 import pytest
 
 from jaxret.index import Shard, build, merge

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import photos
+import made_photos as photos
 import pytest
 
 from jaxret.app import cli

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import made_photos as photos
 import numpy as np
-import photos
 import pytest
 
 from jaxret.gallery import Gallery

@@ -11,8 +11,8 @@ import types
 import typing
 from pathlib import Path
 
+import made_photos as photos
 import numpy as np
-import photos
 import pytest
 from serving import SIDE, ids_of, index_by_hand, serving
 

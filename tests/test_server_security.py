@@ -9,7 +9,7 @@ import tempfile
 import time
 import zlib
 
-import photos
+import made_photos as photos
 import pytest
 from PIL import Image
 from serving import ids_of, index_by_hand, serving

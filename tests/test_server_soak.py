@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-import photos
+import made_photos as photos
 import pytest
 
 SECONDS = float(os.environ.get("JAXRET_SOAK_SECONDS", "180"))
@@ -55,8 +55,9 @@ class Load:
                 found = json.loads(body)
                 key = found["generation"], query
                 results = [(one["id"], one["path"], one["distance"]) for one in found["results"]]
-                if self.answers.setdefault(key, results) != results:
-                    self.wrong.append(f"two answers to {key}")
+                first = self.answers.setdefault(key, results)
+                if first != results:
+                    self.wrong.append(f"two answers to {key}: {first} {results}")
 
     def upload(self, number, picture):
         while self.goes_on():
