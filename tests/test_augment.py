@@ -14,6 +14,7 @@ def test_an_affine_change_of_no_size_changes_nothing():
     np.testing.assert_allclose(augment.affine(KEY, X), X, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_flat_image_moves_out_of_its_frame_only_at_the_border():
     changed = np.asarray(augment.affine(KEY, jnp.ones((50, 12, 12, 1)), shift=2))
     np.testing.assert_allclose(changed[:, 3:-3, 3:-3], 1, atol=1e-6)
@@ -38,6 +39,7 @@ def test_a_dot_moves_within_the_shift_and_keeps_its_mass():
     np.testing.assert_allclose(changed.sum(axis=(1, 2, 3)), 1, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_dot_away_from_the_centre_turns_around_it():
     dots = np.zeros((500, 31, 31, 1), np.float32)
     dots[:, 15, 25] = 1
@@ -51,6 +53,7 @@ def test_a_dot_away_from_the_centre_turns_around_it():
     assert angles.max() > 25
 
 
+@pytest.mark.slow
 def test_zoom_brings_a_dot_nearer_or_farther_by_at_most_its_factor():
     dots = np.zeros((500, 41, 41, 1), np.float32)
     dots[:, 20, 30] = 1
@@ -80,6 +83,7 @@ def test_the_result_is_one_of_the_crops_of_the_image_or_its_mirror_image():
         assert sum(np.array_equal(result, crop) for crop in crops) == 1
 
 
+@pytest.mark.slow
 def test_all_moves_and_both_sides_are_as_likely():
     dots = np.zeros((4000, 5, 6, 1), np.float32)
     dots[:, 2, 1] = 1  # left of the middle, so that its side is seen

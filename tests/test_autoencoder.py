@@ -94,7 +94,7 @@ def test_squared_likelihood_is_a_gaussian_of_variance_one_half():
     np.testing.assert_allclose(negative_log_likelihood(pixels, x), gaussian - constant, rtol=1e-4)
 
 
-@pytest.fixture(scope="module", params=[False, *slow(True)])
+@pytest.fixture(scope="module", params=slow(False, True))
 def noisy(request):
     """A hasher with batch statistics and dropout, its first state, and a step with a rate of 0."""
     hasher = make(own_model=noisy_model, variational=request.param, learning_rate=1e-30)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 from jaxret import train
 from jaxret.features import FeaturesError
@@ -78,7 +79,7 @@ def relative_error(features, size):
 
 
 @needs_weights
-@pytest.mark.parametrize("size", [224, pytest.param(160, marks=pytest.mark.slow), 128])
+@pytest.mark.parametrize("size", [128, *slow(160, 224)])
 def test_features_equal_those_of_pytorch(size):
     assert relative_error(folded_program()(pictures(size)), size).max() < 1e-5
 

@@ -98,7 +98,7 @@ def slow_scores(split, latents, distance, ks):
     [
         ("euclidean", BITS, QUERIES, ROWS),
         ("euclidean", 1, 1, 1),
-        ("hamming", BITS, QUERIES, ROWS),
+        pytest.param("hamming", BITS, QUERIES, ROWS, marks=SLOW),
         ("hamming", 1, 1, 1),
         pytest.param("hamming", 300, 3, 20, marks=SLOW),
     ],
@@ -200,6 +200,7 @@ def test_the_whole_ranking_is_the_one_that_search_returns(k, name):
     assert got[name] == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_code_that_differs_in_300_bits_is_further_than_one_that_differs_in_100():
     query, gallery = np.ones((3, 300), np.float32), -np.ones((20, 300), np.float32)
     gallery[1:, 100:] = 1
@@ -306,7 +307,7 @@ def test_a_query_and_an_image_without_a_label_are_relevant_to_nothing():
     assert got[f"precision@{ROWS}"] == pytest.approx(5 / 7 / 2)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "hamming"])
+@pytest.mark.parametrize("distance", ["euclidean", pytest.param("hamming", marks=SLOW)])
 def test_images_with_several_labels_are_relevant_where_they_share_one(distance):
     rng = np.random.default_rng(0)
     query, gallery = (rng.normal(size=(n, 8)).astype(np.float32) for n in (QUERIES, ROWS))

@@ -232,6 +232,7 @@ def test_a_killed_run_resumes_to_the_same_parameters_bit_for_bit(tmp_path):
     assert epochs[0] == epochs[1] == list(range(1, 61))
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_trained_longer_or_gathered_without_its_log(tmp_path):
     flags = ("--hidden=16", "--latent_dim=4")
     short = run(train_vae, tmp_path / "w", *flags, "--epochs=1")
@@ -303,6 +304,7 @@ def folder_of_images(place, per_class=6, size=8, classes=("cat", "dog")):
 FOLDER = ("--image_size=8", "--batch_size=2", *SMALL)
 
 
+@pytest.mark.slow
 def test_images_added_between_stop_and_resume_are_named(tmp_path):
     photos = folder_of_images(tmp_path / "photos")
     flags = (f"--dataset=folder:{photos}", *FOLDER)

@@ -97,7 +97,7 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
 @given(start=st.sampled_from([0, 1, 20, 200, None]), steps=STEPS)
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_a_gallery_equals_a_dictionary_whatever_is_done_to_it(kind, start, steps, tmp_path_factory):
@@ -338,6 +338,7 @@ def test_a_gallery_that_grew_finds_all_that_it_holds(kind):
         assert_found(gallery.search(last, K), expected)
 
 
+@pytest.mark.slow
 def test_a_gallery_that_doubles_compiles_a_few_times_only():
     rng = np.random.default_rng(0)
     gallery = Gallery.from_vectors(rng.normal(size=(10, 5)).astype(np.float32))

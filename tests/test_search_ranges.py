@@ -77,7 +77,8 @@ def test_ranges_refuse_a_negative_radius_and_a_limit_of_none():
     assert search.hamming_range(gallery, gallery[:0], 1).starts.tolist() == [0] * 6
 
 
-@pytest.mark.parametrize("kind", ["codes", pytest.param("vectors", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["codes", "vectors"])
+@pytest.mark.slow
 def test_streaming_over_stretches_of_rows_equals_search_in_memory(kind, monkeypatch):
     make, _, _ = CASES[kind]
     topk = search.hamming_topk if kind == "codes" else search.euclidean_topk

@@ -254,7 +254,7 @@ def digits_score(name, bits, seeds=3):
     return np.mean(scores)
 
 
-@pytest.mark.parametrize("name", ["itq", *slow(*(name for name in DIGITS if name != "itq"))])
+@pytest.mark.parametrize("name", slow(*DIGITS))
 def test_digits_score_as_measured_elsewhere(name):
     published, tolerance = DIGITS[name]
     found = [digits_score(name, bits) for bits in (8, 16, 32)]
