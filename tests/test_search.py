@@ -70,7 +70,8 @@ def test_neighbors_equal_a_stable_argsort(k, masked):
         assert_same(found, stable(distances_of(query, gallery), k, mask))
 
 
-LONG_CODES = [
+LONG = (600, 10), (225, 100), (5000, 10)
+LONG_CODES = [pytest.param(*case, marks=pytest.mark.slow) for case in LONG]
     pytest.param(*case, marks=pytest.mark.slow) for case in ((600, 10), (225, 100), (5000, 10))
 ]
 
