@@ -72,8 +72,6 @@ def test_neighbors_equal_a_stable_argsort(k, masked):
 
 LONG = (600, 10), (225, 100), (5000, 10)
 LONG_CODES = [pytest.param(*case, marks=pytest.mark.slow) for case in LONG]
-    pytest.param(*case, marks=pytest.mark.slow) for case in ((600, 10), (225, 100), (5000, 10))
-]
 
 
 @pytest.mark.parametrize(("bits", "k"), [(1, 10), (12, 10), *LONG_CODES])
