@@ -98,7 +98,8 @@ def _words(ones: Bool[Array, "... 32"]) -> UInt32[Array, "..."]:
 def _bits(words: UInt32[Array, "n w"]) -> UInt32[Array, "n b"]:
     """All bits of each row of words, as 0 and 1."""
     shifts = lax.broadcasted_iota(jnp.uint32, (1, 1, WORD_BITS), 2)
-    return ((words[:, :, None] >> shifts) & jnp.uint32(1)).reshape(len(words), -1)
+    bits = (words[:, :, None] >> shifts) & jnp.uint32(1)
+    return bits.reshape(len(words), words.shape[1] * WORD_BITS)
 
 
 class PackedMask(NamedTuple):

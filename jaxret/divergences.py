@@ -41,7 +41,11 @@ def unit_rows(rows: Rows, side: int) -> Float32[np.ndarray, "n e"]:
     coordinates of two unit vectors does. The cosine of a row of zeros with any other is 0: each
     side, 0 or 1, has a coordinate of its own for them.
     """
-    rows = np.asarray(rows, np.float64)
+    rows = np.asarray(rows)
+    real = jnp.issubdtype(rows.dtype, jnp.floating) or jnp.issubdtype(rows.dtype, jnp.integer)
+    if rows.ndim != 2 or rows.shape[1] < 1 or not real:
+        raise ValueError(f"rows must be real numbers [n b], got {rows.dtype}{list(rows.shape)}")
+    rows = rows.astype(np.float64)
     rows = rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     zeros = np.zeros((len(rows), 2))

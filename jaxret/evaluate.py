@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped, UInt8
 
-from jaxret import codes, divergences, metrics, search
+from jaxret import codes, divergences, inputs, metrics, search
 from jaxret.search.select import least_on_host, on_host_threads, padded
 from jaxret.search.validate import Whole, columns, whole
 
@@ -86,6 +86,10 @@ def evaluate(
 
 def images_in_both(gallery: UInt8[np.ndarray, "n ..."], query: UInt8[np.ndarray, "q ..."]) -> int:
     """Count the query images that occur in the gallery, pixel for pixel."""
+    kinds = [getattr(images, "dtype", None) for images in (gallery, query)]
+    if kinds[0] is None or kinds[0] != kinds[1]:  # by their bytes they would all differ
+        gallery, query = inputs.accept(gallery), inputs.accept(query)
+    gallery, query = np.asarray(gallery), np.asarray(query)
     if gallery.shape[1:] != query.shape[1:]:
         return 0
     known = {image.tobytes() for image in query}
@@ -197,8 +201,12 @@ def retrieval_scores(
 
 def _check_latents(query, gallery):
     for name, rows in (("query", query), ("gallery", gallery)):
-        if rows.ndim != 2:
-            raise ValueError(f"the {name} must be latents [n b], got shape {list(rows.shape)}")
+        kinds = (bool, jnp.integer, jnp.floating)
+        if rows.ndim != 2 or not any(jnp.issubdtype(rows.dtype, kind) for kind in kinds):
+            raise ValueError(
+                f"the {name} must be latents [n b], real numbers, got "
+                f"{rows.dtype}{list(rows.shape)}"
+            )
         if len(rows) == 0:
             raise ValueError(f"the {name} must hold at least 1 image, got 0")
         finite = np.isfinite(rows).all(axis=1)

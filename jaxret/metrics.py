@@ -21,6 +21,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 NO_LABEL = -1
+MOST_LEVELS = 2**20  # of counts by distance: results are as wide
+MOST_CLASSES = 2**15  # of confusion counts: their square is held
 Whole = SupportsIndex | SupportsFloat
 Values = Shaped[Array | np.ndarray, "..."] | Sequence | int | np.generic  # as a caller has them
 
@@ -46,13 +48,19 @@ def share_a_label(query: Values, neighbors: Values) -> Bool[Array, "q k"]:
     return jnp.any(query[:, None] & neighbors, axis=2)
 
 
+def _any_rank(name: str, values: Any) -> Any:
+    """An array, from an array, a number or a list."""
+    if hasattr(values, "dtype"):
+        return values
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, got rows of several lengths") from None
+
+
 def _array(name: str, values: Any, ndim: int) -> Any:
-    """An array of this rank, from an array or a list."""
-    if not hasattr(values, "dtype"):
-        try:
-            values = np.asarray(values)
-        except ValueError:
-            raise ValueError(f"{name} must be an array, got rows of several lengths") from None
+    """An array of this rank."""
+    values = _any_rank(name, values)
     if values.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, got shape {list(values.shape)}")
     return values
@@ -101,8 +109,9 @@ def _same_length(**arrays) -> None:
 def _lists(relevant: Any, num_relevant: Any) -> tuple[Bool[Array, "q k"], Int[Array, " q"]]:
     """Ranked lists, and how many are relevant for each; one number may stand for all queries."""
     relevant = _flags("relevant", relevant, 2)
-    if np.ndim(num_relevant) == 0:
-        num_relevant = jnp.full(len(relevant), num_relevant)
+    num_relevant = _any_rank("num_relevant", num_relevant)
+    if num_relevant.ndim == 0:
+        num_relevant = num_relevant.reshape(1).repeat(len(relevant))
     num_relevant = _whole("num_relevant", num_relevant, 1, 0)
     _same_length(relevant=relevant, num_relevant=num_relevant)
     return relevant, num_relevant
@@ -125,13 +134,16 @@ def _counts(total: Any, relevant: Any) -> tuple[Int[Array, "q l"], Int[Array, "q
     return total, relevant
 
 
-def _number(name: str, value: Any) -> int:
+def _number(name: str, value: Any, most: int | None = None) -> int:
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
-        if isinstance(value, float) and value % 1 == 0:
-            return int(value)
-        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+        number = int(value) if isinstance(value, float) and value % 1 == 0 else None
+    if number is None or isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}")
+    return number
 
 
 # What average precision is divided by, from the relevant results found in the first k, all the
@@ -209,16 +221,17 @@ def recall_at(relevant: Values, num_relevant: Values, ks: Values) -> Float[Array
 
 
 def _checked_ks(ks, k) -> tuple[int, ...]:
-    if np.ndim(ks) > 1:
-        raise ValueError(f"K must be numbers, got shape {list(np.shape(ks))}")
-    ks = tuple(_number("each K", i) for i in np.atleast_1d(np.asarray(ks, object)))
+    ks = _any_rank("K", ks)
+    if ks.ndim > 1:
+        raise ValueError(f"K must be numbers, got shape {list(ks.shape)}")
+    ks = tuple(_number("each K", i) for i in ks.reshape(-1).tolist())
     if not all(1 <= i <= k for i in ks):
         raise ValueError(f"each K must lie between 1 and the {k} results given, got {ks}")
     return ks
 
 
 def _hits_at(relevant, ks):
-    return jnp.cumsum(relevant, axis=1)[:, jnp.array(ks) - 1]
+    return jnp.cumsum(relevant, axis=1)[:, jnp.array(ks, jnp.int32) - 1]
 
 
 def counts_by_distance(
@@ -237,7 +250,7 @@ def counts_by_distance(
         )
     if _concrete(distances) and (distances[:, 1:] < distances[:, :-1]).any():
         raise ValueError("distances must ascend in each row")
-    levels = jnp.arange(_number("levels", levels), dtype=distances.dtype)
+    levels = jnp.arange(_number("levels", levels, MOST_LEVELS), dtype=distances.dtype)
     upto = jax.vmap(lambda row: jnp.searchsorted(row, levels, side="right"))(distances)
     hits = jnp.pad(jnp.cumsum(relevant, axis=1), ((0, 0), (1, 0)))
     return _differences(upto), _differences(jnp.take_along_axis(hits, upto, axis=1))
@@ -288,9 +301,11 @@ def tie_aware_average_precision(
     """
     total, relevant = _counts(total, relevant)
     k = None if k is None else _number("k", k)
-    size = int(np.iinfo(np.int32).max) if k is None else k
-    if size < 1:
+    if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    if k is not None and _concrete(total):  # a k beyond the lists is the whole lists
+        k = min(k, max(1, int(jnp.sum(total, axis=1).max(initial=0))))
+    size = int(np.iinfo(np.int32).max) if k is None else k
     above = jnp.cumsum(total, axis=1) - total
     found = jnp.cumsum(relevant, axis=1) - relevant
     taken = jnp.clip(size - above, 0, total)
@@ -399,6 +414,8 @@ def precision_within_radius(
 def majority_label(neighbors: Values) -> Int[Array, " q"]:
     """Return the label that most neighbors carry; of labels with equal votes, the nearest one's."""
     neighbors = _whole("neighbors", neighbors, 2)
+    if neighbors.shape[1] < 1:
+        raise ValueError("neighbors must have at least 1 column, got 0")
     votes = jnp.sum(neighbors[:, :, None] == neighbors[:, None, :], axis=2)
     first = jnp.argmax(votes, axis=1)
     return jnp.take_along_axis(neighbors, first[:, None], axis=1)[:, 0]
@@ -422,26 +439,40 @@ def label_scores(labels: Values, predicted: Values) -> dict[str, float]:
 
 def _pair(name: str, one: Any, other_name: str, other: Any) -> tuple[np.ndarray, np.ndarray]:
     """Two lists of labels, one for each image."""
-    one, other = np.asarray(_array(name, one, 1)), np.asarray(_array(other_name, other, 1))
+    one, other = _label_list(name, one), _label_list(other_name, other)
     _same_length(**{name: one, other_name: other})
+    if one.size and one.dtype.kind != other.dtype.kind:
+        raise ValueError(f"{name} and {other_name} must be of one kind, got text and numbers")
     return one, other
+
+
+def _label_list(name: str, values: Any) -> np.ndarray:
+    """Labels as whole numbers i64[n], or as text."""
+    values = np.asarray(_array(name, values, 1))
+    if values.dtype.kind == "f" and np.all(values % 1 == 0):
+        values = values.astype(np.int64)
+    if values.size and values.dtype.kind not in "biuU":
+        raise ValueError(f"{name} must be whole numbers or text, got {values.dtype}")
+    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must fit int64, got {values.max()}")
+    return values if values.dtype.kind == "U" else values.astype(np.int64)
 
 
 def confusion_counts(
     labels: Values, predicted: Values, num_classes: Whole
 ) -> Int[np.ndarray, "c c"]:
     """Count how many images of each class (row) were taken for each class (column)."""
-    num_classes = _number("num_classes", num_classes)
+    num_classes = _number("num_classes", num_classes, MOST_CLASSES)
     pair = _pair("labels", labels, "predicted", predicted)
     for name, values in zip(("labels", "predicted"), pair, strict=True):
-        if values.size and values.dtype.kind not in "iu":
+        if values.dtype.kind == "U":
             raise ValueError(f"{name} must be whole numbers, got {values.dtype}")
         if values.size and not 0 <= values.min() <= values.max() < num_classes:
             raise ValueError(
                 f"{name} must lie between 0 and {num_classes - 1}, got {values.min()} to "
                 f"{values.max()}"
             )
-    labels, predicted = (values.astype(np.int64) for values in pair)
+    labels, predicted = pair
     pairs = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes)
 

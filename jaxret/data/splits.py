@@ -41,7 +41,7 @@ def sample_rows(n: int, count: int, seed: int = 0) -> Int32[np.ndarray, " count"
     The same rows on every machine and in every version. Stands for all rows where the first rows
     do not: many data sets come sorted. All rows where there are fewer than count.
     """
-    n, count = whole_number(n, "n", 0), whole_number(count, "count", 0)
+    n, count = whole_number(n, "n", 0, 2**31 - 1), whole_number(count, "count", 0)
     rng = np.random.RandomState(whole_number(seed, "seed", 0, 2**32 - 1))
     return np.sort(rng.permutation(n)[:count]).astype(np.int32)
 

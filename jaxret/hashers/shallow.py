@@ -189,7 +189,7 @@ def flatten(images: Inputs) -> Float[Array, "n d"]:
     """Return one row of numbers per image: pixels scaled to [0, 1], vectors as they are."""
     images = jnp.asarray(inputs.accept(images))
     scale = 255 if images.dtype == jnp.uint8 else 1
-    return images.reshape(len(images), -1).astype(jnp.float32) / scale
+    return images.reshape(len(images), math.prod(images.shape[1:])).astype(jnp.float32) / scale
 
 
 def project(

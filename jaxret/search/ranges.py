@@ -85,6 +85,7 @@ def euclidean_range(
 
 
 def _range(kind, query, gallery, radius, limit, mask, memory) -> Ranges:
+    kind.check("query", query)
     layout = gallery if isinstance(gallery, kind) else kind.make(gallery)
     search = partial(layout.topk, memory=memory)
     return within(search, query, int(layout.size), radius, limit, mask)
@@ -115,7 +116,7 @@ def within(
         ValueError: if the radius, the limit or the mask breaks its rule.
     """
     radius = validate.number("radius", radius)
-    limit = None if limit is None else validate.whole("limit", limit)
+    limit = None if limit is None else min(validate.whole("limit", limit), rows)
     words = validate.mask_words(mask, len(query), rows, rows)
     most = rows if limit is None else min(limit + 1, rows)
     found_rows: list[Any] = [None] * len(query)

@@ -13,6 +13,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float32, Int, Int32, Num
 
+from jaxret.search import validate
+from jaxret.search.validate import Whole
+
 MEMORY = 2**28  # bytes
 NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching fresh memory is too
 FEW, LITTLE = 16, 512  # chosen, and to choose from: see `smallest`
@@ -31,12 +34,13 @@ class Neighbors(NamedTuple):
     indices: Int[Array | np.ndarray, "q k"]
 
 
-def few_sizes(count: int) -> int:
+def few_sizes(count: Whole) -> int:
     """The least number of the form 4..7 times a power of two that is not below count.
 
     Sizes of this form waste a quarter at most, and there are only four of them per doubling:
     compiled searches are reused.
     """
+    count = validate.whole("count", count)
     unit = 1 << max(0, (count - 1).bit_length() - 3)
     return -(-count // unit) * unit
 

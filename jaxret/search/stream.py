@@ -36,6 +36,7 @@ def streamed_topk(
         ValueError: if an argument has another type or shape, or a value out of its range.
     """
     kind = layout_class(rows)
+    validate.check_columns("gallery", rows)
     k, memory = validate.columns(k, len(rows)), validate.whole("memory", memory)
     kind.check("query", query)
     words = validate.mask_words(mask, len(query), len(rows), len(rows))

@@ -72,6 +72,12 @@ def array(name: str, values: Any) -> Any:
     raise ValueError(f"the {name} must be an array, got {type(values).__name__}")
 
 
+def check_columns(name: str, rows: Any) -> None:
+    """A gallery has two axes, and at least one number per row."""
+    if rows.ndim != 2 or rows.shape[1] < 1:
+        raise ValueError(f"the {name} must be [n a], a at least 1, got {list(rows.shape)}")
+
+
 def check_codes(name: str, codes: Any) -> None:
     """Packed codes are uint32[n w]."""
     array(name, codes)
