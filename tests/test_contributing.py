@@ -61,7 +61,7 @@ def test_the_metric_is_the_reciprocal_of_the_first_relevant_rank():
     from jaxtyping import Array, Bool, Float
 
     scope = {"Array": Array, "Bool": Bool, "Float": Float, "jnp": jnp}
-    exec(recipe("jaxret/metrics.py"), scope)
+    exec(recipe("jaxret/metrics/ranking.py"), scope)
     relevant = jnp.asarray([[0, 1, 1], [0, 0, 0], [1, 0, 0]], bool)
     np.testing.assert_allclose(scope["reciprocal_rank"](relevant), [0.5, 0, 1])
 

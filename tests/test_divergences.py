@@ -105,7 +105,7 @@ def test_cosine_distances_lie_between_0_and_2_and_zeros_are_at_1():
 def test_tiles_of_queries_and_stretches_of_rows_change_nothing(name, monkeypatch):
     query, gallery = (RNG.standard_normal((n, 4)).astype(np.float32) for n in (5, 30))
     whole = evaluate.nearest(query, gallery, 7, name)
-    monkeypatch.setattr(evaluate, "PAIRS", 60)
+    monkeypatch.setattr(evaluate.distances, "PAIRS", 60)
     monkeypatch.setattr(divergences, "STRETCH", 8)
     divergences.distances.clear_cache()
     tiled = evaluate.nearest(query, gallery, 7, name)
