@@ -21,7 +21,7 @@ from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as format_tensors
 
 from jaxret import data
-from jaxret.files import WriteError, write_whole
+from jaxret.files import PathError, WriteError, write_whole
 
 SCHEMA = 1
 HEADER = "encoder.json"
@@ -37,7 +37,7 @@ DTYPES |= {"int8", "uint8", "bool"}
 Tree = Mapping[Any, Any]  # nested, names to arrays
 
 
-class EncoderError(ValueError):
+class EncoderError(PathError):
     """A folder that is not a whole encoder, or an encoder that cannot be kept, with the reason."""
 
 

@@ -9,8 +9,25 @@ Piece = bytes | memoryview
 Content = bytes | str | Iterable[Piece]
 
 
+class PathError(ValueError):
+    """A file or a folder that cannot be used; the message is one line, whatever its name holds."""
+
+    def __init__(self, message: str):
+        """Write line breaks, which a path may hold, as Python does."""
+        super().__init__(one_line(message))
+
+
 class WriteError(OSError):
     """A file that cannot be written; the message names it and the reason."""
+
+    def __init__(self, message: str):
+        """As of `PathError`."""
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """Return text whose line breaks are written as Python writes them."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def write_whole(path: str | os.PathLike, content: Content) -> None:

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from jaxret import files
+from jaxret import data, encoder, files, gallery
 
 
 def temporary_files(folder):
@@ -61,3 +61,20 @@ def test_a_path_that_cannot_be_a_file_is_named(tmp_path, place):
     with pytest.raises(files.WriteError, match=f"{tmp_path / place}: cannot be written"):
         files.write_whole(tmp_path / place, b"new")
     assert temporary_files(tmp_path) == []
+
+
+def test_a_line_break_in_a_path_does_not_break_an_error_into_lines(tmp_path):
+    folder = tmp_path / "two\nlines"
+    readers = {
+        encoder.EncoderError: encoder.read,
+        data.DataError: lambda path: data.read_image(path, 8),
+        gallery.GalleryError: gallery.Gallery.open,
+        files.WriteError: lambda path: files.write_whole(path / "x", b""),
+    }
+    (tmp_path / "a file\n").write_bytes(b"")
+    for error, read in readers.items():
+        path = tmp_path / "a file\n" if error is files.WriteError else folder
+        with pytest.raises(error) as caught:
+            read(path)
+        assert len(str(caught.value).splitlines()) == 1
+        assert path.name.replace("\n", "\\n") in str(caught.value)

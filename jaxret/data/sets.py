@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
+from jaxret.files import PathError
+
 Labels = Int32[np.ndarray, " n"] | Bool[np.ndarray, "n c"]
 
 
@@ -28,7 +30,7 @@ class ImageSet(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class DataError(ValueError):
+class DataError(PathError):
     """A data set that is absent, damaged or not what it says; the message is one line."""
 
 

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from jaxret.files import sync_folder
+from jaxret.files import PathError, sync_folder
 
 FORMAT = 1
 HEADER = "gallery.json"
@@ -31,7 +31,7 @@ PIECE = 2**22  # bytes read, written and hashed at a time
 DTYPES = ("<u4", "<f4", "<i8", "<i4", "|u1")
 
 
-class GalleryError(ValueError):
+class GalleryError(PathError):
     """A request that a gallery must refuse, or a folder that is not a whole gallery."""
 
 

@@ -153,8 +153,12 @@ def _bits_or_dims(hasher: Hasher, params: Any, size: tuple[int, ...]) -> int:
         return jax.eval_shape(hasher.encode, params, shape).shape[1]
     except Exception as error:  # whatever a network raises for weights that are not its own
         raise EncoderError(
-            f"the weights are not those of a hasher of images of size {size}: {error}"
+            f"the weights are not those of a hasher of images of size {size}: {_first_line(error)}"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _bind(hasher, params, size, bits, resize, batch_size) -> Callable:
