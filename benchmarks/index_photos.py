@@ -34,6 +34,16 @@ PICTURES = 60  # different large pictures
 NOISE = 7.0  # grey levels: gives a JPEG of 12 megapixels about 3 MB, as a camera's
 FEW = 16
 REPEATS = 5
+COMMAND = "import sys; from jaxret.app.cli import main; sys.exit(main())"
+# A process's peak memory begins with that of the process it is forked from: this one is small.
+LAUNCH = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+status = subprocess.call(sys.argv[1:])
+seconds = time.perf_counter() - began
+print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(status)
+"""
 MORE = ("images_per_second", "peak_megabytes", "start_seconds")
 
 
@@ -62,20 +72,14 @@ class Bench:
 
     def command(self, *arguments: Any) -> tuple[float, float, bytes]:
         """Run the command; return its seconds, its peak memory in MB, and its output."""
-        words = [sys.executable, "-c", "import sys; from jaxret.app.cli import main; "
-                 "sys.exit(main())", *map(str, arguments)]  # fmt: skip
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            words, env=self.environment, stdout=subprocess.PIPE, cwd=self.folder
+        words = [sys.executable, "-c", LAUNCH, sys.executable, "-c", COMMAND, *map(str, arguments)]
+        done = subprocess.run(
+            words, env=self.environment, cwd=self.folder, capture_output=True, check=False
         )
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            sys.exit(f"error: jaxret {' '.join(map(str, arguments))} ended with {status}")
-        return seconds, usage.ru_maxrss / 1000, output
+        if done.returncode:
+            sys.exit(f"error: jaxret {' '.join(map(str, arguments))}: {done.stderr.decode()}")
+        seconds, kilobytes = map(float, done.stderr.split()[-2:])
+        return seconds, kilobytes / 1000, done.stdout
 
     def small(self, count: int) -> Path:
         """Return a folder of so many small photos, no two of the same bytes."""

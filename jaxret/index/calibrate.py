@@ -127,16 +127,14 @@ def _copies(catalogue: Catalogue, root: Path, coder: Any, count: int) -> dict[st
     rows = sorted(catalogue.rows("missing = 0"), key=lambda row: path_digest(row.path))
     rows = rows[: max(1, min(COPIED, count // SHARE))]
     paths = [os.path.join(root, row.path) for row in rows]
-    altered = [x for x in in_order(lambda path: _altered(path, coder.image_size), paths) if x]
+    altered = in_order(lambda path: _altered(path, coder.image_size), paths)
+    known = catalogue.contents_of(row.digest for row in rows)
+    pairs = [(known[row.digest].code, x) for row, x in zip(rows, altered, strict=True) if x]
+    originals = [np.frombuffer(code, snapshot.DTYPES[coder.facts["kind"]]) for code, _ in pairs]
     found = {}
-    for name in altered[0] if altered else ():
-        originals, copies = (
-            coder.encode_pixels(np.stack([images[which] for images in altered]))
-            for which in ("original", name)
-        )
-        if name != "original":
-            distances = _between(originals, copies, coder.facts)
-            found[name] = sorted(distances.tolist())
+    for name in pairs[0][1] if pairs else ():
+        copies = coder.encode_pixels(np.stack([images[name] for _, images in pairs]))
+        found[name] = sorted(_between(np.stack(originals), copies, coder.facts).tolist())
     return found
 
 
@@ -147,7 +145,7 @@ def _between(one: np.ndarray, other: np.ndarray, facts: dict[str, Any]) -> np.nd
 
 
 def _altered(path: str, side: int) -> dict[str, np.ndarray] | None:
-    """Return an image and its copies: at half the size, as a JPEG of quality 60, cropped by 5 %."""
+    """Return copies of an image: at half the size, as a JPEG of quality 60, cropped by 5 %."""
     from PIL import Image, ImageOps
 
     from jaxret.data.images import upright_square
@@ -164,7 +162,6 @@ def _altered(path: str, side: int) -> dict[str, np.ndarray] | None:
     image.save(compressed, "JPEG", quality=60)
     cut = (width // 40, height // 40, width - width // 40, height - height // 40)
     copies = {
-        "original": image,
         "scaled": image.resize((max(1, width // 2), max(1, height // 2)), Image.Resampling.BICUBIC),
         "jpeg60": Image.open(compressed),
         "cropped": image.crop(cut),
