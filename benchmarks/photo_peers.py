@@ -7,8 +7,13 @@ module is no command; encode_photos.py uses it.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import timing
+
+if __name__ == "__main__":  # before JAX, which a word of help does not need
+    timing.no_command(__file__, "encode_photos.py")
+    raise SystemExit
+
+import numpy as np
 
 from jaxret.models.efficientnet import EPSILON, LITE0
 
@@ -137,7 +142,3 @@ def onnx_runtime(folded: Tree) -> Features:
         model.SerializeToString(), providers=onnxruntime.get_available_providers()
     )
     return lambda photos: session.run(["features"], {"photos": photos})[0]
-
-
-if __name__ == "__main__":
-    timing.no_command(__file__, "encode_photos.py")

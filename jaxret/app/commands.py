@@ -147,6 +147,26 @@ def _search(options: Namespace) -> int:
     images = found.results
     if not writes:
         return FOUND if images else NOTHING
+    _show_found(options, place, found)
+    if options.quiet:
+        return FOUND if images else NOTHING
+    if not images:
+        narrowed = " that pass the filters" if filters else ""
+        within = "" if options.max_distance is None else f" within {number(options.max_distance)}"
+        tell(f"nothing found{within}: {found.searched:,} images{narrowed} were searched")
+    stale = sum(image.state != "ok" for image in images)
+    if stale:
+        what = "result is" if stale == 1 else "results are"
+        tell(
+            f"{stale} {what} missing or changed since indexing; run: jaxret index "
+            f"{shown(found.index['root'])}"
+        )
+    return FOUND if images else NOTHING
+
+
+def _show_found(options: Namespace, place: Any, found: Any) -> None:
+    """Write results in the form that the options name."""
+    images = found.results
     if options.json:
         from jaxret.app.schema import search_document
 
@@ -170,20 +190,6 @@ def _search(options: Namespace) -> int:
     else:
         for image in images:
             output.write_line(number(image.distance), shown(image.file))
-    if options.quiet:
-        return FOUND if images else NOTHING
-    if not images:
-        narrowed = " that pass the filters" if filters else ""
-        within = "" if options.max_distance is None else f" within {number(options.max_distance)}"
-        tell(f"nothing found{within}: {found.searched:,} images{narrowed} were searched")
-    stale = sum(image.state != "ok" for image in images)
-    if stale:
-        what = "result is" if stale == 1 else "results are"
-        tell(
-            f"{stale} {what} missing or changed since indexing; run: jaxret index "
-            f"{shown(found.index['root'])}"
-        )
-    return FOUND if images else NOTHING
 
 
 def _title(queries: list[Any]) -> str:
