@@ -34,7 +34,10 @@ def step(hasher, state):
     return jax.jit(hasher.training.trainer.step)(state, hyper, jnp.asarray(IMAGES), LABELS)
 
 
-@pytest.mark.parametrize(("loss", "optimizer"), [("bce", "adam"), ("mse", "adadelta")])
+@pytest.mark.parametrize(
+    ("loss", "optimizer"),
+    [pytest.param("bce", "adam", marks=pytest.mark.slow), ("mse", "adadelta")],
+)
 def test_training_lowers_the_loss_that_it_is_told_to(loss, optimizer):
     rate = {"adam": 0.01, "adadelta": 1.0}[optimizer]
     hasher = make(loss=loss, optimizer=optimizer, learning_rate=rate, epochs=40, batch_size=20)

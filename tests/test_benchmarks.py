@@ -77,6 +77,7 @@ def test_the_check_notices_a_wrong_distance_a_wrong_row_and_a_wrong_order_of_tie
     assert not benchmark.is_exact((distances, swapped), peer, query, gallery, 8)
 
 
+@pytest.mark.slow
 def test_the_count_over_the_gallery_notices_a_lost_neighbor_and_a_wrong_order_of_ties():
     rng = np.random.default_rng(0)
     gallery, query = (benchmark.random_codes(rng, n, 16) for n in (3000, 5))

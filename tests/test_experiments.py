@@ -22,6 +22,7 @@ import train_hasher
 import train_vae
 import training
 import workdir as workdirs
+from marks import slow
 from PIL import Image
 from scripts import (
     ROOT,
@@ -93,6 +94,7 @@ def test_a_run_says_its_headline_scores_beside_the_baselines_and_that_it_loses(f
     assert "more --epochs" in line
 
 
+@pytest.mark.slow
 def test_raw_pixels_beside_a_run_score_as_the_baseline_script_scores_them(finished, tmp_path):
     import baseline
 
@@ -133,6 +135,7 @@ def test_progress_tells_rate_loss_and_time_left(finished):
     assert all(word in line for word in ("epoch 1/2", "loss", "images/s", "left"))
 
 
+@pytest.mark.slow
 def test_the_resolved_flags_repeat_the_run(finished, tmp_path):
     workdir, _, _ = finished
     again = run(train_vae, tmp_path / "again", f"--flagfile={workdir / 'args.flags'}",
@@ -381,7 +384,7 @@ def test_codes_of_two_bits_are_drawn_as_a_plane_and_by_their_balance(tmp_path, m
     assert pictures["bits"]().get_suptitle().startswith("digits-test, w")  # its data and its run
 
 
-@pytest.mark.parametrize("latent", ["gaussian", "clipped"])
+@pytest.mark.parametrize("latent", ["gaussian", *slow("clipped")])
 def test_a_latent_plane_has_a_manifold(latent):
     config = train_vae.CONFIG(workdir="w", latent=latent, latent_dim=2, hidden="8")
     protocol = data.load_protocol("test", "digits")

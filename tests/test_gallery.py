@@ -224,6 +224,7 @@ def test_a_gallery_does_not_change_when_the_array_it_came_from_does():
 
 
 @pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
+@pytest.mark.slow
 def test_a_mapped_search_in_tiles_equals_a_search_in_memory(kind, tmp_path):
     draw, make = MAKERS[kind]
     n = 3 * BLOCKS[kind] - 77  # tiles are of one block

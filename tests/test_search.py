@@ -148,6 +148,7 @@ def test_a_packed_mask_and_a_mask_for_all_queries_are_understood():
         assert_same(search.hamming_topk(query, gallery, 10, mask=form), expected)
 
 
+@pytest.mark.slow
 def test_a_growing_gallery_and_few_query_counts_compile_little():
     gallery = random_codes(0, 3000, 96, 300)
     before = hamming._GROUP_MINIMA.wide._cache_size()
@@ -239,6 +240,7 @@ def test_distinct_numbers_are_put_in_order(k):
     np.testing.assert_array_equal(select.ascending(jnp.asarray(numbers)), np.sort(numbers, axis=1))
 
 
+@pytest.mark.slow
 def test_many_queries_for_few_neighbors_equal_a_stable_argsort():
     query, gallery = random_codes(0, 50, 64, 300), random_codes(1, 3000, 64, 300)
     mask = RNG(2).random((50, 3000)) < 0.01

@@ -261,6 +261,7 @@ def test_digits_score_as_measured_elsewhere(name):
     np.testing.assert_allclose(found, published, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_learned_rotations_beat_random_ones_and_those_beat_none():
     scores = [digits_score(name, 16, seeds=1) for name in ("lsh", "pcah", "pcarr", "itq")]
     lsh, pcah, pcarr, itq = scores
