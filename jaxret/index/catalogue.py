@@ -1,6 +1,7 @@
 """The catalogue of an index: a SQLite database, the only place where its truth is kept.
 
-    facts       name -> JSON value: format, generation, next_id, root, model, settings, ...
+    facts       name -> JSON value: format, generation (of the codes), revision (of the images),
+                next_id, root, model, settings, ...
     images      one row an image as it was last published: id, path, size, mtime, digest, label
     contents    model, digest of a file's bytes -> code, width, height, time taken: coded once
     staged      files that were read since the last publication, by path

@@ -218,6 +218,8 @@ class _Run:
             if codes_change and "model" in facts:
                 facts["generation"] += 1
                 facts["updated"] = time.time()
+            if codes_change or self.plan.puts or self.plan.facts_changed or self.plan.given_labels:
+                facts["revision"] = facts.get("revision", 0) + 1  # of names and labels as well
             catalogue.set_facts(**(facts | self.plan.facts_changed))
             if final and codes_change:
                 catalogue.tidy()

@@ -1,4 +1,4 @@
-"""What the server knows of one index. Each answer is of one generation, the newest there is."""
+"""What the server knows of one index. Each answer is of one revision, the newest there is."""
 
 import collections
 import contextlib
@@ -106,18 +106,20 @@ class Answers:
                 filters=filters,
             )
             document = schema.search_document(found, shown)
-            return document | {"generation": seen.snapshot.generation}  # pyright: ignore
+            return document | {"revision": _revision(seen)}  # pyright: ignore
 
     def info(self) -> schema.InfoDocument:
         """Return what the page begins with."""
         with self._seen() as seen:
             described, facts = seen.describe(), seen.facts
             labels, folders = self._counted(seen)
+            revision = _revision(seen)
             skipped = seen.catalogue.query("SELECT count(*) FROM skipped")[0][0]
         updated = facts.get("updated")
         unit = "bits" if "bits" in described else "dims"
         kept = ("generation", "images", unit, "metric", "model", "root")
         return {name: described[name] for name in kept} | {  # pyright: ignore[reportReturnType]
+            "revision": revision,
             "labels": labels,
             "folders": folders,
             "updated": updated and schema.iso(updated),
@@ -126,8 +128,8 @@ class Answers:
         }
 
     def _counted(self, seen: View) -> tuple[list, list]:
-        """Return labels and folders with their counts; once in a generation."""
-        key = seen.snapshot.generation
+        """Return labels and folders with their counts; once in a revision."""
+        key = _revision(seen)
         if self._counts is None or self._counts[0] != key:
             names: collections.Counter[bytes] = collections.Counter()
             labels: collections.Counter[str] = collections.Counter()
@@ -148,10 +150,10 @@ class Answers:
         return self._counts[1]
 
     def items(
-        self, after: str | None, limit: int, filters: Filters, generation: int | None
+        self, after: str | None, limit: int, filters: Filters, revision: int | None
     ) -> schema.ItemsDocument:
         """Return a page of images, the newest first; in a large index those of the last ids."""
-        with self._seen(generation) as seen:
+        with self._seen(revision) as seen:
             where, arguments = where_of(seen, filters)
             when = reader.WHEN if len(seen.snapshot.ids) <= BY_DATE else "''"
             if after is not None:
@@ -165,8 +167,11 @@ class Answers:
             )
             images = images_of(seen, [number for number, _ in rows])
             last = f"{rows[-1][1]}~{rows[-1][0]}" if len(rows) == limit else None
-            number = seen.snapshot.generation
-            return {"images": [*map(shown, images)], "next": last, "generation": number}
+            return {
+                "images": [*map(shown, images)],
+                "next": last,
+                "revision": _revision(seen),
+            }
 
     def item(self, number: int) -> schema.ItemDocument:
         """Return one image."""
@@ -174,19 +179,19 @@ class Answers:
             row = self._row(seen, number)
             content = seen.catalogue.contents_of([row.digest])[row.digest]
             image = shown(image_of(seen, row, content))
-            return {"image": image, "generation": seen.snapshot.generation}
+            return {"image": image, "revision": _revision(seen)}
 
     def duplicates(
         self,
         max_distance: float | int | None,
         keep: Sequence[str],
         after: int,
-        generation: int | None,
+        revision: int | None,
     ) -> schema.DuplicatesDocument:
         """Return a page of groups; what was compared last is kept for the next page."""
         with self._comparing:
-            with self._seen(generation) as seen:
-                number = seen.snapshot.generation
+            with self._seen(revision) as seen:
+                number = _revision(seen)
             ignored = self.index / groups.IGNORED
             key = (number, max_distance, tuple(keep), _facts_of(ignored))
             if self._groups is None or self._groups[0] != key:
@@ -195,8 +200,12 @@ class Answers:
                     found = groups.duplicates(self.index, max_distance=max_distance, keep=keep)
                 except PhotoIndexError as error:
                     raise RefusedError(422, "duplicates", str(error)) from error
-                number = found.index["generation"]
-                self._groups = (number, *key[1:]), found
+                with self._seen() as seen:
+                    after_it = _revision(seen)
+                if after_it != number:  # it changed meanwhile: of which it is, is not known
+                    words = "the index has changed meanwhile: try again"
+                    raise RefusedError(409, "revision_gone", words)
+                self._groups = key, found
             found = self._groups[1]
         part = slice(after, after + GROUPS)
         more = after + GROUPS if after + GROUPS < len(found.groups) else None
@@ -204,7 +213,7 @@ class Answers:
             "searched": found.searched,
             "total": len(found.groups),
             "next": more,
-            "generation": number,
+            "revision": number,
         }
 
     def ignore(self, ids: Sequence[int]) -> schema.IgnoredDocument:
@@ -242,13 +251,13 @@ class Answers:
             thumbs.trim(self.index)
 
     @contextlib.contextmanager
-    def _seen(self, generation: int | None = None) -> Iterator[View]:
-        """Open the newest generation. Raises RefusedError where it is not the one that is meant."""
+    def _seen(self, revision: int | None = None) -> Iterator[View]:
+        """Open the newest revision. Raises RefusedError where it is not the one that is meant."""
         try:
             with self.views.newest() as seen:
-                if generation not in (None, seen.snapshot.generation):
+                if revision not in (None, _revision(seen)):
                     words = "the index has changed meanwhile: begin at the first page"
-                    raise RefusedError(409, "generation_gone", words)
+                    raise RefusedError(409, "revision_gone", words)
                 yield seen
         except PhotoIndexError as error:
             tell(f"jaxret serve: {error}")
@@ -312,6 +321,10 @@ def _is_ours(root: Path, file: str, handle: int, row: Row) -> bool:
         digest = contents.digest_of(opened)
     os.lseek(handle, 0, os.SEEK_SET)
     return digest == row.digest
+
+
+def _revision(seen: View) -> int:
+    return seen.facts.get("revision", 0)
 
 
 def _side(seen: View) -> int:

@@ -159,7 +159,7 @@ class _Site:
                 except StaleError:
                     continue
                 return _json(found | {"took_ms": _since(begun)})
-        raise RefusedError(409, "generation_gone", "the index changes its encoder: try again")
+        raise RefusedError(409, "revision_gone", "the index changes its encoder: try again")
 
     def _search(self, given: Parameters) -> Callable[..., Any]:
         """Return the search that parameters ask for."""
@@ -173,13 +173,13 @@ class _Site:
         )
 
     async def items(self, request: Request) -> Response:
-        given = Parameters(request.scope, "after", "limit", "generation", *FILTERS)
+        given = Parameters(request.scope, "after", "limit", "revision", *FILTERS)
         ask = functools.partial(
             self.answers.items,
             given.one("after", parameters.cursor, None),
             given.one("limit", whole(200, 1), 60),
             given.filters(),
-            given.one("generation", whole(), None),
+            given.one("revision", whole(), None),
         )
         return _json(await _run(self.reading, ask))
 
@@ -188,13 +188,13 @@ class _Site:
         return _json(await _run(self.reading, self.answers.item, request.path_params["id"]))
 
     async def duplicates(self, request: Request) -> Response:
-        given = Parameters(request.scope, "max", "keep", "after", "generation")
+        given = Parameters(request.scope, "max", "keep", "after", "revision")
         ask = functools.partial(
             self.answers.duplicates,
             given.one("max", parameters.distance, None),
             given.all("keep", parameters.rule),
             given.one("after", whole(), 0),
-            given.one("generation", whole(), None),
+            given.one("revision", whole(), None),
         )
         return _json(await _run(self.comparing, ask))
 

@@ -130,7 +130,7 @@ async function load(focus = false) {
   } catch (error) {
     if (mine !== latest || error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
-    if (error.code === "generation_gone") return load();
+    if (error.code === "revision_gone") return load();
     tell(error.message, () => load(focus));
   } finally {
     if (mine === latest) document.body.classList.remove("busy");
@@ -189,7 +189,7 @@ async function browse(signal) {
     const next = (page) => {
       if (page.next === null) return more(null);
       given.set("after", page.next);
-      given.set("generation", page.generation);
+      given.set("revision", page.revision);
       more(async () => {
         const added = await ask(`/api/items?${given}`);
         fill([...shown, ...added.images], new Set(), shown.length);
@@ -219,7 +219,7 @@ async function duplicates(signal) {
     const next = (page) => {
       if (page.next === null) return more(null);
       given.set("after", page.next);
-      given.set("generation", page.generation);
+      given.set("revision", page.revision);
       more(async () => {
         const added = await ask(`/api/duplicates?${given}`);
         $("groups").append(...added.groups.map(groupOf));
@@ -519,7 +519,7 @@ $("to-search").onclick = () => go({ view: "", max: "" });
 $("to-duplicates").onclick = () => go({ view: "duplicates", max: "" });
 $("to-help").onclick = () => $("help").showModal();
 $("dismiss").onclick = () => tell(null);
-$("more").onclick = () => following?.().catch((error) => (error.code === "generation_gone" ? load() : tell(error.message, () => $("more").click())));
+$("more").onclick = () => following?.().catch((error) => (error.code === "revision_gone" ? load() : tell(error.message, () => $("more").click())));
 $("copy").onclick = () => copied($("copy"), listed[inDetails].file);
 $("previous").onclick = () => step(-1);
 $("next").onclick = () => step(1);
