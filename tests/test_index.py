@@ -117,6 +117,26 @@ def test_numpy_search_is_that_of_a_gallery_row_for_row(n, bits, k):
         assert distances[best].tolist() == found.distances[0][: len(best)].tolist()
 
 
+@pytest.mark.parametrize("words", [1, 2, 4, 8, 12])
+def test_hamming_distances_count_the_bits_of_codes_of_any_length(words):
+    codes = np.random.default_rng(words).integers(0, 2**32, (40_000, words), dtype=np.uint32)
+    codes[7] = ~codes[3]
+    expected = np.bitwise_count(codes ^ codes[3]).sum(axis=1)
+    assert np.array_equal(snapshot.hamming(codes, codes[3]), expected)
+    assert expected[7] == 32 * words
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.9995])
+@pytest.mark.parametrize("signs", [(0, 60), (-30, 30)])
+def test_the_nearest_of_the_rows_that_are_kept_are_those_of_a_sort(share, signs):
+    draw = np.random.default_rng(0)
+    values, keep = draw.integers(*signs, 30_000), draw.random(30_000) >= share
+    for k in (1, 20, 40_000):
+        ranked = sorted(np.flatnonzero(keep).tolist(), key=lambda row: (values[row], row))
+        for kind in (np.int64, np.float32):
+            assert snapshot.nearest(values.astype(kind), k, keep).tolist() == ranked[:k]
+
+
 def test_distances_of_vectors_are_squared_euclidean():
     x = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
     rows = snapshot.Snapshot(np.arange(50), x, "vectors", 7, 1)

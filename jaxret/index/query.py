@@ -143,9 +143,9 @@ def rank(
     own = np.array([number for query in known for number in query.ids], np.int64)
     keep = mask_of(seen, filters or Filters())
     keep = np.ones(len(rows.ids), bool) if keep is None else keep
-    keep &= ~np.isin(rows.ids, own)
     if not len(rows.ids):
         return Found(seen.describe(), list(known), [], 0, 0)
+    keep[rows.rows_of(own)] = False
     positive = np.stack([query.code for query in known if not query.negative])
     others = [query.code for query in known if query.negative]
     distances = snapshot.scores(rows, positive, np.stack(others) if others else None)
