@@ -30,7 +30,9 @@ def start() -> int:
     _keep_stdout()
     try:
         names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-        numbers = {name: int(os.environ[key]) for name, key in names.items() if key in os.environ}
+        numbers: dict[str, Any] = {
+            name: int(os.environ[key]) for name, key in names.items() if key in os.environ
+        }
         jax.distributed.initialize(**numbers)
         return jax.process_index()
     except (ValueError, RuntimeError) as error:
