@@ -160,7 +160,7 @@ def test_a_thousand_results_are_scrolled(browser, tmp_path):
 
 
 def test_results_are_there_before_their_pictures_on_a_slow_line(visit, ids):
-    page = visit()
+    page = visit("/?in=c")
     session = page.context.new_cdp_session(page)
     slow = {
         "offline": False,
