@@ -82,11 +82,11 @@ class Bench:
         return seconds, kilobytes / 1000, done.stdout
 
     def small(self, count: int) -> Path:
-        """Return a folder of so many small photos, no two of the same bytes."""
+        """Return a folder of this many small photos, each with different bytes."""
         return self._photos(f"small{count}", count, [file.read_bytes() for file in self.sources])
 
     def large(self, count: int) -> Path:
-        """Return a folder of so many photos of 12 megapixels, no two of the same bytes."""
+        """Return a folder of this many photos of 12 megapixels, each with different bytes."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             chosen = self.sources[:: max(1, len(self.sources) // PICTURES)]
             pictures = list(pool.map(enlarged, chosen[: min(PICTURES, count)]))

@@ -18,7 +18,7 @@ from jaxret.search.ranges import within
 if TYPE_CHECKING:
     from jaxret.gallery.joined import JoinedGallery
 
-DEAD = 4  # when one row of so many is removed, the others move together
+DEAD = 4  # once one row in 4 is removed, the remaining rows are compacted
 CHECKS = {"codes": validate.codes, "vectors": validate.vectors}
 
 
@@ -26,7 +26,7 @@ class Gallery:
     """Codes or vectors with stable ids, optional names and labels; searched exactly.
 
     Make one by `from_codes`, `from_vectors`, `load` or `open`. Rows keep the order in which they
-    were added, which settles ties. An id is given or assigned once and belongs to its row for ever:
+    were added, which settles ties. An id is given or assigned once and always belongs to its row:
     it is not used again after the row was removed, nor in a gallery that was saved and loaded.
     Assigned ids count upwards from one past the greatest that was ever used.
 
