@@ -7,6 +7,7 @@ never differ there.
 
 import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, SupportsIndex
 
 import jax
@@ -39,9 +40,29 @@ def pack(z: Shaped[Array | np.ndarray, "..."] | Sequence) -> UInt32[Array, "n w"
     latents = _latents(z)
     n, bits = latents.shape
     words = num_words(bits)
+    if not _is_on_host(latents):
+        return _packed(latents)
+    latents = np.asarray(latents)
     ones = latents if latents.dtype == bool else latents >= 0
-    ones = jnp.pad(ones, ((0, 0), (0, words * WORD_BITS - bits)))
-    return _words(ones.reshape(n, words, WORD_BITS))
+    octets = np.zeros((n, words * WORD_BITS // 8), np.uint8)
+    octets[:, : -(-bits // 8)] = np.packbits(ones, axis=1, bitorder="little")
+    return jnp.asarray(octets.view("<u4"))
+
+
+@jax.jit
+def _packed(latents: Shaped[Array, "n b"]) -> UInt32[Array, "n w"]:
+    n, bits = latents.shape
+    ones = latents if latents.dtype == bool else latents >= 0
+    ones = jnp.pad(ones, ((0, 0), (0, -bits % WORD_BITS)))
+    return _words(ones.reshape(n, -1, WORD_BITS))
+
+
+def _is_on_host(array: Any) -> bool:
+    """Tell whether NumPy can read an array's memory as it is, and nothing traces it."""
+    if isinstance(array, jax.core.Tracer):
+        return False
+    devices = array.devices() if isinstance(array, jax.Array) else set()
+    return all(device.platform == "cpu" for device in devices) and len(devices) <= 1
 
 
 def unpack(codes: UInt32[Array | np.ndarray, "n w"], bits: SupportsIndex) -> Float[Array, "n b"]:
@@ -51,7 +72,16 @@ def unpack(codes: UInt32[Array | np.ndarray, "n w"], bits: SupportsIndex) -> Flo
     words = num_words(bits)
     if words != codes.shape[1]:
         raise ValueError(f"{bits} bits need {words} words of 32, the codes have {codes.shape[1]}")
-    return _bits(jnp.asarray(codes))[:, : operator.index(bits)].astype(jnp.float32) * 2 - 1
+    bits = operator.index(bits)
+    if not _is_on_host(codes):
+        return _signs(codes, bits)
+    ones = rows_of_words(np.asarray(codes))[:, :bits]
+    return jnp.asarray(np.where(ones, np.float32(1), np.float32(-1)))
+
+
+@partial(jax.jit, static_argnames="bits")
+def _signs(codes: UInt32[Array, "n w"], bits: int) -> Float[Array, "n b"]:
+    return _bits(codes)[:, :bits].astype(jnp.float32) * 2 - 1
 
 
 def _latents(z: Any) -> Any:
@@ -134,6 +164,12 @@ def bit(
 def mask_of_rows(words: UInt32[Array, "p v"]) -> Bool[Array, "p n"]:
     """Unpack the words of a mask: one bool for each row that they have room for."""
     return _bits(words) == 1
+
+
+def rows_of_words(words: UInt32[np.ndarray, "p v"]) -> Bool[np.ndarray, "p n"]:
+    """Unpack the words of a mask in NumPy, as `mask_of_rows` does."""
+    octets = np.ascontiguousarray(words, "<u4").view(np.uint8)
+    return np.unpackbits(octets, axis=1, bitorder="little").view(bool)
 
 
 def first_bits(count: Int[Array, "..."]) -> UInt32[Array, "..."]:

@@ -169,6 +169,7 @@ def trained():
     return hasher, states, terms
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_weighted_sum_of_its_terms(trained):
     _, _, terms = trained
     assert terms.keys() == {"loss", "accuracy", *deep.TERMS}
@@ -176,6 +177,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(trained):
     np.testing.assert_allclose(terms["loss"], parts, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_are_the_mean_of_those_that_steps_began_with(trained):
     _, states, _ = trained
     average = states[0].params
@@ -191,6 +193,7 @@ def test_the_averaged_weights_are_the_mean_of_those_that_steps_began_with(traine
     )
 
 
+@pytest.mark.slow
 def test_codes_are_those_of_the_averaged_network_on_images_less_their_mean(trained):
     hasher, states, _ = trained
     params = hashers.weights(states[-1])
@@ -204,6 +207,7 @@ def test_codes_are_those_of_the_averaged_network_on_images_less_their_mean(train
     np.testing.assert_array_equal(measured["accuracy"], np.argmax(logits, axis=1) == LABELS)
 
 
+@pytest.mark.slow
 def test_all_that_a_network_needs_is_in_its_state(trained):
     _, states, _ = trained
     assert states[-1].model_state.keys() == {"batch_stats", "average", "mean"}

@@ -269,10 +269,8 @@ CONTRASTIVE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["gaussian", *slow(*(name for name in EVERY if name != "gaussian"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
 def test_contrastive_training_tells_two_copies_of_an_image_from_other_images(name):
     hasher, _ = make(name, shift=0.2, **CONTRASTIVE)
     _, info = hasher.fit(KEY, SPARSE)

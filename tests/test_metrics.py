@@ -7,6 +7,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow
 
 from jaxret import metrics
 
@@ -200,7 +201,7 @@ def test_tie_aware_values_do_not_change_when_the_gallery_is_shuffled(k):
 
 
 @pytest.mark.parametrize("divisor", DIVISORS)
-@pytest.mark.parametrize("k", [None, 17])
+@pytest.mark.parametrize("k", [17, *slow(None)])
 def test_without_ties_all_three_values_are_plain_average_precision(divisor, k):
     relevant = random_lists(4, 3, 60)
     distances = np.tile(np.arange(60), (3, 1))
@@ -212,7 +213,7 @@ def test_without_ties_all_three_values_are_plain_average_precision(divisor, k):
 
 
 @pytest.mark.parametrize("divisor", DIVISORS)
-@pytest.mark.parametrize("k", [None, 30])
+@pytest.mark.parametrize("k", [30, *slow(None)])
 def test_the_bounds_hold_for_every_order_and_its_mean_approaches_the_expected_value(divisor, k):
     distances, relevant = tied_lists(5, 1, 200, 7)
     total, hits = ranked(distances, relevant, 7)

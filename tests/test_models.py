@@ -22,9 +22,17 @@ def counted(variables):
     return sum(leaf.size for leaf in jax.tree.leaves(variables))
 
 
-def start(module, *inputs):
+def first(module, *inputs):
     """First variables, by one program: op by op they take seconds."""
     return jax.jit(module.init)(jax.random.key(0), *inputs)
+
+
+def start(module, *inputs):
+    """Variables of the right shapes, drawn by NumPy: compiling how a module starts takes long."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * 0.1, leaf.dtype)  # noqa: E731
+    return jax.tree.map(draw, shapes)
 
 
 @pytest.mark.parametrize("image_shape", [(28, 28, 1), (32, 32, 3)])
@@ -198,8 +206,8 @@ def test_doubling_equals_its_definition(how, plain, features):
 def test_a_convolution_is_flaxs_with_the_same_names_and_first_weights(channels, sides):
     x = jax.random.normal(jax.random.key(0), (2, *sides, channels))
     ours, flaxs = models.layers.Conv(6), nn.Conv(6, (3, 3), kernel_init=models.layers.XAVIER)
-    params = start(ours, x)["params"]
-    jax.tree.map(np.testing.assert_array_equal, params, start(flaxs, x)["params"])
+    params = first(ours, x)["params"]
+    jax.tree.map(np.testing.assert_array_equal, params, first(flaxs, x)["params"])
     params["bias"] = jnp.arange(6.0)
 
     def energy(layer):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from marks import slow
 
 from jaxret import search
 from jaxret.search import stream
@@ -32,7 +33,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", ["vectors", *slow("codes")])
 def test_a_range_holds_all_rows_within_it_in_order(kind):
     make, distances_of, ranged = CASES[kind]
     query, gallery = make(0, 4), make(1, 600)

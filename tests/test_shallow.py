@@ -77,7 +77,7 @@ def test_all_components_rebuild_the_images(n):
 def test_more_components_rebuild_better_and_vectors_are_not_clipped():
     x = vectors()
     errors = []
-    for dims in (1, 5, 10, 20):
+    for dims in (1, 20):
         hasher = shallow.pca_hasher(dims)
         codes, params, _ = fit_encode(hasher, x)
         errors.append(np.mean((x - hasher.decode(params, codes)) ** 2))

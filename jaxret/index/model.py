@@ -18,7 +18,7 @@ from jaxret.index import program
 from jaxret.index.places import PhotoIndexError
 
 FOLDER = "model"
-BATCH = 8  # images; a code may depend on it in its last bit, so all callers use this one
+PIXELS = 2**16  # of a batch: what a network makes of them stays in a near cache
 FLUSH = 64  # images that are coded between two transactions: what a kill can lose
 SAMPLE = 1024  # images from which bits are learned
 SAMPLES = {"look": 1}  # of models that need fewer
@@ -42,6 +42,16 @@ class Model(NamedTuple):
     def encode(self, images: UInt8[np.ndarray, "n s s 3"]) -> np.ndarray:
         """Return what is stored of images."""
         return self.codes(self.features(images))
+
+
+def batch_of(side: int) -> int:
+    """Return how many images of a side in pixels are coded at once: one photo of 224 x 224.
+
+    A code may depend on it in its last bit, so an index and its queries have the same. Of larger
+    images a batch takes longer per image, as what the layers pass on no longer fits a near cache;
+    and a query would wait for images that fill it up.
+    """
+    return max(1, PIXELS // side**2)
 
 
 def digest_of(folder: str | os.PathLike) -> str:
@@ -140,11 +150,12 @@ def _on_features(
     again and give the same codes.
     """
     own = {name: values for name, values in params.items() if name != "network"}
-    features = program.features(extractor, params.get("network", {}), side, BATCH)
+    batch = batch_of(side)
+    features = program.features(extractor, params.get("network", {}), side, batch)
 
     @functools.cache
     def latents(width):
-        return program.latents(spec, own, width, BATCH)
+        return program.latents(spec, own, width, batch)
 
     return Model(side, features, lambda x: _stored(latents(x.shape[1])(x), kind))
 
@@ -152,7 +163,7 @@ def _on_features(
 def _on_pixels(folder: Path, side: int | None, kind: str) -> Model:
     from jaxret.hashers.keep import load_encoder
 
-    encode = load_encoder(folder, batch_size=BATCH).encode
+    encode = load_encoder(folder, batch_size=batch_of(side or SIDE)).encode
     return Model(side, np.asarray, lambda images: _stored(encode(images), kind))
 
 
@@ -208,7 +219,7 @@ def features_of(hasher: Any) -> Callable[[np.ndarray], np.ndarray]:
         weights = extractor.load()
     except FeaturesError as error:
         raise PhotoIndexError(f"{error}; or index with --model look, which needs none") from error
-    return program.features(extractor.name, weights, extractor.image_size, BATCH)
+    return program.features(extractor.name, weights, extractor.image_size, batch_of(extractor.image_size))
 
 
 def learn(

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Int32, UInt, UInt32
 
 from jaxret.codes import bit, mask_of_rows
-from jaxret.search import passes, select, validate
+from jaxret.search import host, passes, select, validate
 from jaxret.search.blocks import (
     CLUSTER,
     GROUP,
@@ -26,9 +26,9 @@ from jaxret.search.blocks import (
     whole_groups,
 )
 from jaxret.search.counting import nearest_rows
+from jaxret.search.host import NEVER
 from jaxret.search.select import Compiled, ascending, noinline, smallest
 
-NEVER = np.iinfo(np.int32).max  # the distance past the end
 NO_ROW = np.uint32(0xFFFFFFFF)  # the same before results are finished
 FEW = 32  # neighbors, and one more for each 256 groups, up to 512: less costs following minima
 LARGE = 8  # from an eighth of the gallery on, sorting all of it costs less than counting
@@ -45,9 +45,13 @@ def topk(
     """Return distances and rows of the k nearest codes, k at most the rows there is room for."""
     capacity, words = codes.shape[0] * LANES * GROUP, codes.shape[1]
     traced = validate.is_traced(query, codes, size, mask)
-    host = select.on_cpu(codes) and not traced
-    search, finish = _way(capacity, k, k if traced else select.few_lengths(k), host)
-    per_query = bytes_of_query(capacity, words, k, host)
+    on_host = select.on_cpu(codes) and not traced
+    most = k if traced else select.few_lengths(k)
+    program = codes.shape, query.shape, mask is None or mask.shape, most
+    if on_host and host.answers(program, len(query), words, int(size)):
+        return host.topk(query, mask, codes, int(size), k)
+    search, finish = _way(capacity, k, most, on_host)
+    per_query = bytes_of_query(capacity, words, k, on_host)
     found = (
         (search(*tile, codes, size), count)
         for tile, count in select.tiles([query, mask], per_query, memory)
@@ -55,15 +59,15 @@ def topk(
     return select.gather(found, finish)
 
 
-def _way(capacity, k, most, host):
+def _way(capacity, k, most, on_host):
     """How to search for k neighbors, or for up to most, and how to finish a tile's result."""
     if k <= few(capacity):
         return partial(_GROUP_MINIMA, k=min(most, few(capacity))), partial(select.first, k=k)
     if k * LARGE <= capacity:
-        finish = partial(_sort_on_host if host else _sort, k=k)
+        finish = partial(_sort_on_host if on_host else _sort, k=k)
         return partial(_NEAREST_ROWS, k=min(most, capacity // LARGE)), finish
-    if host:
-        return _ALL_DISTANCES, partial(_sort_all_on_host, k=k)
+    if on_host:
+        return _ALL_DISTANCES, partial(_in_order_on_host, k=k)
     return partial(_SORT_ALL, k=k), select.as_they_are
 
 
@@ -72,14 +76,14 @@ def few(capacity: int) -> int:
     return min(FEW + capacity // GROUP // 256, 512)
 
 
-def bytes_of_query(capacity: int, words: int, k: int, host: bool) -> int:
+def bytes_of_query(capacity: int, words: int, k: int, on_host: bool) -> int:
     """Return about how much memory a query needs beside the codes, by the way it is searched."""
     groups = capacity // GROUP
     if k <= few(capacity):
         return groups * 2 + k * GROUP * 8 * words
     if k * LARGE <= capacity:
         return groups * 16 + k * (64 + 4 * words)
-    return groups * 320 if host else groups * 512
+    return groups * 320 if on_host else groups * 512
 
 
 def group_minima_topk(
@@ -193,24 +197,8 @@ def _sort_on_host(distances, row, k):
     return _as_neighbors((keys >> 32).astype(np.uint32), keys.astype(np.uint32).view(np.int32))
 
 
-def _sort_all_on_host(distances, k):
-    """NumPy's stable sort of integers of up to 16 bits is a counting sort."""
-    distances = np.asarray(distances)
-    far = np.iinfo(distances.dtype).max
-    nearest = np.empty((len(distances), k), np.int32)
-    row = np.empty((len(distances), k), np.int32)
-
-    def sort(queries):
-        for i in queries:
-            order = np.argsort(distances[i], kind="stable")[:k]
-            row[i] = order
-            nearest[i] = distances[i].take(order)
-
-    select.on_host_threads(sort, len(distances))
-    if len(row) and nearest[:, -1].max() == far:
-        missing = nearest == far
-        nearest[missing], row[missing] = NEVER, -1
-    return nearest, row
+def _in_order_on_host(distances, k):
+    return host.nearest(np.asarray(distances), k)
 
 
 def _as_neighbors(distances, row) -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ from jaxret.train.steps import (
     TrainState,
     make_epoch,
     make_epoch_loop,
+    once_options,
     steps_per_epoch,
 )
 
@@ -153,7 +154,8 @@ def sweep_init(trainer: Trainer, keys: Key[Array, " runs"], hyper: Hyper) -> Tra
             raise ValueError(
                 f"{name} needs one value for each of {keys.shape[0]} runs, got shape {values.shape}"
             )
-    return jax.vmap(trainer.init)(keys, scalars)
+    first = jax.jit(jax.vmap(trainer.init), compiler_options=once_options())
+    return first(keys, scalars)
 
 
 def unstack(state: TrainState, run: int) -> TrainState:

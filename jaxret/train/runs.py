@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -11,7 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from jaxret import inputs
 from jaxret.train.loop import EpochInfo, fit, sweep_init, unstack
-from jaxret.train.steps import Batches, Trainer, TrainState
+from jaxret.train.steps import Batches, Trainer, TrainState, once_options
 
 
 class Training(NamedTuple):
@@ -35,7 +36,8 @@ class Training(NamedTuple):
 def start(training: Training, key: PRNGKeyArray, images: Any) -> TrainState:
     """The first state of a run on these images."""
     images = inputs.accept(images, training.image_shape)
-    state = training.trainer.init(key, training.hyper)
+    first = jax.jit(training.trainer.init, compiler_options=once_options())
+    state = first(key, {name: float(value) for name, value in training.hyper.items()})
     return _prepared(state, training.prepare(images))
 
 
