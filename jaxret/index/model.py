@@ -219,7 +219,8 @@ def features_of(hasher: Any) -> Callable[[np.ndarray], np.ndarray]:
         weights = extractor.load()
     except FeaturesError as error:
         raise PhotoIndexError(f"{error}; or index with --model look, which needs none") from error
-    return program.features(extractor.name, weights, extractor.image_size, batch_of(extractor.image_size))
+    side = extractor.image_size
+    return program.features(extractor.name, weights, side, batch_of(side))
 
 
 def learn(

@@ -161,9 +161,7 @@ def once_options() -> dict[str, Any] | None:
     options the first parameters of DRHN-1 take 4 seconds of processor time, not 22 as one program
     and 28 as many.
     """
-    return _known_on_cpu(
-        xla_backend_optimization_level=0, xla_llvm_disable_expensive_passes=True
-    )
+    return _known_on_cpu(xla_backend_optimization_level=0, xla_llvm_disable_expensive_passes=True)
 
 
 @functools.cache
