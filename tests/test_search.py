@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from marks import slow
 
 from jaxret import codes, search
-from jaxret.search import counting, hamming, host, passes, select, validate
+from jaxret.search import counting, euclidean, hamming, host, passes, select, validate
 
 NEVER = np.iinfo(np.int32).max
 RNG = np.random.default_rng
@@ -333,3 +333,36 @@ def test_a_layout_is_written_over_block_by_block_for_codes_and_vectors():
         ):
             if np.shape(one) != (rows.shape[1],):  # the centre stays
                 np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_waits_for_the_device_before_a_result_is_read(monkeypatch):
+    """What a search reads of arrays on a device it would wait for: nothing, by any way to read."""
+    reads = []
+
+    def counted(name, read):
+        def count(*values, **options):
+            if any(isinstance(value, jax.Array) for value in values[:1]):
+                reads.append(name)
+            return read(*values, **options)
+
+        return count
+
+    layout = search.lay_out(random_codes(1, 700, 64, 50))
+    query = jnp.asarray(random_codes(0, 3, 64, 50))
+    words = codes.pack_mask(RNG(0).random(700) < 0.5)
+    vectors = search.lay_out(RNG(1).normal(size=(700, 4)).astype(np.float32))
+    points = jnp.asarray(RNG(2).normal(size=(3, 4)).astype(np.float32))
+    for module in (select, euclidean):
+        monkeypatch.setattr(module, "on_cpu", lambda *arrays: False)  # as on an accelerator
+    for name in ("__int__", "__bool__", "__float__", "__index__", "item", "tolist"):
+        monkeypatch.setattr(type(query), name, counted(name, getattr(type(query), name)))
+    for name in ("asarray", "array"):
+        monkeypatch.setattr(np, name, counted(name, getattr(np, name)))
+    int(query[0, 0])
+    assert reads == ["__int__"]  # what is read is seen
+    reads.clear()
+    search.hamming_topk(query, layout, 10)
+    search.hamming_topk(query, layout, 10, mask=words)
+    assert reads == []
+    search.euclidean_topk(points, vectors, 10)
+    assert reads == ["asarray"]  # whether the bounds prove the result: no check, but an answer
