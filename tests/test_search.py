@@ -364,5 +364,5 @@ def test_nothing_waits_for_the_device_before_a_result_is_read(monkeypatch):
     search.hamming_topk(query, layout, 10)
     search.hamming_topk(query, layout, 10, mask=words)
     assert reads == []
-    search.euclidean_topk(points, vectors, 10)
-    assert reads == ["asarray"]  # whether the bounds prove the result: no check, but an answer
+    search.euclidean_topk(points, vectors, 10)  # reads whether bounds prove the result: an answer
+    assert set(reads) == {"asarray"}

@@ -286,3 +286,12 @@ def test_options_for_convolutions_are_those_that_this_compiler_takes():
     options = train.convolution_options()
     jax.jit(lambda: 0, compiler_options=options).lower().compile()
     assert options is None or jax.default_backend() == "cpu"
+
+
+def test_first_parameters_are_those_drawn_op_by_op_also_under_jit():
+    training = train.Training(TRAINER, HYPER, epochs=1, batch_size=10)
+    plain = TRAINER.init(jax.random.key(3), HYPER)
+    alone = train.start(training, jax.random.key(3), IMAGES)
+    inside = jax.jit(lambda key: train.start(training, key, IMAGES))(jax.random.key(3))
+    assert_same(alone.params, plain.params)
+    assert_same(inside.params, plain.params)

@@ -19,7 +19,7 @@ from jaxret.train.steps import (
     TrainState,
     make_epoch,
     make_epoch_loop,
-    once_options,
+    run_once,
     steps_per_epoch,
 )
 
@@ -154,8 +154,7 @@ def sweep_init(trainer: Trainer, keys: Key[Array, " runs"], hyper: Hyper) -> Tra
             raise ValueError(
                 f"{name} needs one value for each of {keys.shape[0]} runs, got shape {values.shape}"
             )
-    first = jax.jit(jax.vmap(trainer.init), compiler_options=once_options())
-    return first(keys, scalars)
+    return run_once(jax.vmap(trainer.init), keys, scalars)
 
 
 def unstack(state: TrainState, run: int) -> TrainState:

@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -12,7 +11,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from jaxret import inputs
 from jaxret.train.loop import EpochInfo, fit, sweep_init, unstack
-from jaxret.train.steps import Batches, Trainer, TrainState, once_options
+from jaxret.train.steps import Batches, Trainer, TrainState, run_once
 
 
 class Training(NamedTuple):
@@ -36,8 +35,7 @@ class Training(NamedTuple):
 def start(training: Training, key: PRNGKeyArray, images: Any) -> TrainState:
     """The first state of a run on these images."""
     images = inputs.accept(images, training.image_shape)
-    first = jax.jit(training.trainer.init, compiler_options=once_options())
-    state = first(key, {name: float(value) for name, value in training.hyper.items()})
+    state = run_once(training.trainer.init, key, training.hyper)
     return _prepared(state, training.prepare(images))
 
 
