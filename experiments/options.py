@@ -108,6 +108,10 @@ class Config:
         if self.labels and not self.dataset.startswith("folder:"):
             raise ValueError(f"--labels is for --dataset=folder:PATH, got {self.dataset!r}")
 
+    def extractor(self) -> str:
+        """Return which of jaxret.features.FEATURES a run hashes, "" for the images themselves."""
+        return ""
+
     def identity(self) -> dict[str, Any]:
         """Return what a run computes: the flags that a kept result or a checkpoint depends on."""
         return {
