@@ -45,7 +45,8 @@ class Config:
         "test", "Choose which images train, which are the gallery and which are queries: test (the "
         "official split), validation (queries are held out of the training images; make choices by "
         "this one), or a protocol of the literature: cifar10-full@1000, cifar10-full@all, "
-        "cifar10-59k@all, cifar10-54k@all, cifar100-full@1000, mnist-full@1000, mnist-69k@all.", topic="data",
+        "cifar10-59k@all, cifar10-54k@all, cifar100-full@1000, mnist-full@1000, mnist-69k@all.",
+        topic="data",
     )  # fmt: skip
     data_dir: str = flag(
         "", "Look for the raw files of the data sets in this folder; the default is the "

@@ -135,9 +135,7 @@ def _jobs(
     """Return the configurations of each row and column, one for each seed."""
     return {
         (row.name, column): [
-            dataclasses.replace(
-                base(table.of_row(row)), **{**settings, **overrides, "seed": seed}
-            )
+            dataclasses.replace(base(table.of_row(row)), **{**settings, **overrides, "seed": seed})
             for seed in range(seeds)
         ]
         for row in table.rows

@@ -24,9 +24,7 @@ RIDGE = 1e-6  # of the mean diagonal, added to near-singular products of kernels
 TOLERANCE = 1e-2  # change of the objective per image at which a bit is found
 
 
-def ksh_hasher(
-    bits: int, *, anchors: int = 300, sample: int = 5000, steps: int = 500
-) -> Hasher:
+def ksh_hasher(bits: int, *, anchors: int = 300, sample: int = 5000, steps: int = 500) -> Hasher:
     """Return supervised hashing with kernels (Liu 2012): inner products of codes follow classes.
 
     See `ksh_weights`. The info of `fit` has `images`, those that the bits were fitted to, and
@@ -86,8 +84,7 @@ def ksh_weights(
     lower = jnp.linalg.cholesky(gram)
     by_class, in_all = _dot(kernel.T, classes), jnp.sum(kernel, axis=0)
 
-    def bit(carry, place):
-        codes, = carry
+    def bit(codes, place):
         residue = partial(_residue, classes, codes, bits)
         projected = _dot(kernel.T, codes)
         matrix = bits * (2 * _dot(by_class, by_class.T) - jnp.outer(in_all, in_all))
@@ -98,9 +95,9 @@ def ksh_weights(
         y = jnp.where(_dot(both, kernel.T) >= 0, 1.0, -1.0)
         gains = jax.vmap(lambda y: _dot(y, residue(y)))(y)
         better = jnp.argmax(gains)
-        return (codes.at[:, place].set(y[better]),), (both[better], gains[0], gains[better])
+        return codes.at[:, place].set(y[better]), (both[better], gains[0], gains[better])
 
-    _, found = lax.scan(bit, (jnp.zeros((length, bits)),), jnp.arange(bits))
+    found = lax.scan(bit, jnp.zeros((length, bits)), jnp.arange(bits))[1]
     weights, spectral, gains = found
     # |R - y y'|^2 = |R|^2 - 2 y' R y + l^2
     changes = 1 - 2 * gains / length**2
@@ -197,7 +194,7 @@ def sdh_codes(
     classes: Float[Array, "l c"],
     bits: int,
     iterations: int,
-    scales: tuple[float, float],
+    scales: Any,
 ) -> tuple[Float[Array, "m b"], Float[Array, " _"]]:
     """Return the kernel's weights P, and the objective after each step.
 
@@ -210,7 +207,7 @@ def sdh_codes(
         classes: Y, a row for each image, zeros and a one.
         bits: length of a code.
         iterations: of the three steps.
-        scales: weight and fitting.
+        scales: weight and fitting, two numbers.
     """
     weight, fitting = scales
     anchors = kernel.shape[1]
