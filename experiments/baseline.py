@@ -1,13 +1,17 @@
 """Codes that need no gradient descent, which learned codes must beat: a row of the baselines.
 
     python experiments/baseline.py --method=itq --bits=32 --dataset=mnist --workdir=runs/itq-32
+    python experiments/baseline.py --method=ksh --bits=48 --features=gist --dataset=cifar10 \
+        --protocol=cifar10-59k@all --workdir=runs/ksh-48
 
 The methods are jaxret.HASHERS without a training: raw pixels and principal components compared by
-Euclidean distance, and bits.
+Euclidean distance, and bits, some of which learn from labels.
 """
 
 import dataclasses
+import json
 import sys
+from typing import Any
 
 import harness
 import report
@@ -28,6 +32,14 @@ class BaselineConfig(harness.Config):
     )  # fmt: skip
     dim: int = flag(10, "Give real-valued codes (pca) this many numbers.", topic="model")
     bits: int = flag(32, "Give binary codes (lsh, pcah, itq) this many bits.", topic="model")
+    settings: str = flag(
+        "", "Give the method these settings of its own: name=value, several between commas, such "
+        "as centred=false.", topic="model",
+    )  # fmt: skip
+    features: str = flag(
+        "", "Hash these features of the images, a name of jaxret.features.FEATURES such as gist; "
+        "the default is the pixels.", topic="model",
+    )  # fmt: skip
     baselines: bool = flag(False, "Score raw pixels, and ITQ or PCA, beside this method.")
     eval_k: int = flag(
         2, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
@@ -35,13 +47,40 @@ class BaselineConfig(harness.Config):
 
     SCALARS = ()
     EVALUATION = ("eval_k",)
-    ADDED = {**harness.Config.ADDED, "bits": 32}  # noqa: RUF012
+    ADDED = {**harness.Config.ADDED, "bits": 32, "settings": "", "features": ""}  # noqa: RUF012
 
     def check(self) -> None:
         """See options.Config."""
         super().check()
         for name in ("dim", "bits", "eval_k"):
             harness.at_least(self, name, 1)
+        self.own_settings()
+        if self.features:
+            from jaxret.features import FEATURES
+
+            if self.features not in FEATURES:
+                raise ValueError(
+                    f"--features must be one of {', '.join(FEATURES)}, got {self.features!r}"
+                )
+
+    def extractor(self) -> str:
+        """See options.Config."""
+        return self.features
+
+    def own_settings(self) -> dict[str, Any]:
+        """Return what --settings gives, as arguments of the method's constructor."""
+        pairs = [part.partition("=") for part in self.settings.split(",") if part.strip()]
+        if not all(name.strip().isidentifier() and value for name, _, value in pairs):
+            raise ValueError(f"--settings must be name=value,..., got {self.settings!r}")
+        return {name.strip(): _value(value.strip()) for name, _, value in pairs}
+
+
+def _value(text: str) -> Any:
+    """Return a number, true, false or null as such, and anything else as text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 CONFIG = BaselineConfig
@@ -58,14 +97,21 @@ def hasher(config: BaselineConfig, protocol):
 
     del protocol
     known = {
-        name: tuple(inspect.signature(make).parameters)[:1]
+        name: tuple(inspect.signature(make).parameters)
         for name, make in hashers.HASHERS.items()
         if "image_shape" not in inspect.signature(make).parameters
     }
     if config.method not in known:
         raise ValueError(f"--method must be one of {', '.join(known)}, got {config.method!r}")
+    names, settings = known[config.method], config.own_settings()
     size = {"bits": config.bits, "dims": config.dim}
-    return hashers.HASHERS[config.method](*(size[name] for name in known[config.method]))
+    size = {name: size[name] for name in names[:1]}
+    if "settings" not in names and (unknown := settings.keys() - (set(names) - size.keys())):
+        own = ", ".join(names[1:]) or "none"
+        raise ValueError(
+            f"--settings: {min(unknown)} is no setting of {config.method}; there are {own}"
+        )
+    return hashers.HASHERS[config.method](**size, **settings)
 
 
 def positives(config: BaselineConfig, images):

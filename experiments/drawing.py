@@ -41,7 +41,9 @@ def common(
     def gallery():
         return encode_in_batches(hasher.encode, params, protocol.gallery.images)
 
-    pictures = {"retrieval": lambda: _neighbors(hasher, params, protocol, gallery(), title)}
+    pictures = {}
+    if protocol.query.images.ndim == 4:  # vectors are no pictures
+        pictures["retrieval"] = lambda: _neighbors(hasher, params, protocol, gallery(), title)
     if history:
         pictures["losses"] = lambda: _losses(history, title)
     if hasher.decode is not None:

@@ -205,6 +205,8 @@ OTHERS = "others"  # the protocol of scripts whose scores leave a query itself o
 def load_data(config: Config) -> tuple[Any, int]:
     """Return the protocol's images, and how many query images are in the gallery by content.
 
+    Where the flags name features, their vectors stand in the place of the images.
+
     Raises ValueError for what would fail only after training: too few images for a batch, or more
     queries in the gallery than the protocol or --allowed_overlap say.
     """
@@ -212,7 +214,7 @@ def load_data(config: Config) -> tuple[Any, int]:
 
     dataset = _place(config)
     if config.protocol == OTHERS and config.FINDS_OTHERS:
-        return _others(config, dataset), 0
+        return _hashed(config, _others(config, dataset)), 0
     protocol = data.load_protocol(
         config.protocol,
         dataset,
@@ -229,7 +231,16 @@ def load_data(config: Config) -> tuple[Any, int]:
             "the gallery, where each finds itself; remove the copies, or accept them with "
             f"--allowed_overlap={overlap}"
         )
-    return protocol._replace(known_overlap=allowed), overlap
+    return _hashed(config, protocol._replace(known_overlap=allowed)), overlap
+
+
+def _hashed(config: Config, protocol: Any) -> Any:
+    """Return what a run hashes: images, or vectors of them."""
+    if not config.extractor():
+        return protocol
+    import vectors
+
+    return vectors.of_protocol(protocol, config.extractor())
 
 
 def _place(config: Config) -> str:

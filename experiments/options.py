@@ -45,7 +45,8 @@ class Config:
         "test", "Choose which images train, which are the gallery and which are queries: test (the "
         "official split), validation (queries are held out of the training images; make choices by "
         "this one), or a protocol of the literature: cifar10-full@1000, cifar10-full@all, "
-        "cifar10-59k@all, cifar10-54k@all, cifar100-full@1000.", topic="data",
+        "cifar10-59k@all, cifar10-54k@all, cifar100-full@1000, mnist-full@1000, mnist-69k@all.",
+        topic="data",
     )  # fmt: skip
     data_dir: str = flag(
         "", "Look for the raw files of the data sets in this folder; the default is the "
@@ -107,6 +108,10 @@ class Config:
             raise ValueError(f"--learning_rate must be above 0, got {self.learning_rate}")
         if self.labels and not self.dataset.startswith("folder:"):
             raise ValueError(f"--labels is for --dataset=folder:PATH, got {self.dataset!r}")
+
+    def extractor(self) -> str:
+        """Return which of jaxret.features.FEATURES a run hashes, "" for the images themselves."""
+        return ""
 
     def identity(self) -> dict[str, Any]:
         """Return what a run computes: the flags that a kept result or a checkpoint depends on."""

@@ -98,7 +98,8 @@ def complete(script: str, wanted: Mapping[Config, Iterable[str]], vmap_runs: int
 
 
 def _images(config: Config) -> tuple[Any, ...]:
-    return config.dataset, config.protocol, config.data_dir, config.image_size
+    names = config.dataset, config.protocol, config.data_dir, config.image_size
+    return *names, config.extractor()
 
 
 def _training(config: Config) -> str:

@@ -21,8 +21,8 @@ class Row(NamedTuple):
     """One row: what was published, and the settings that differ from the script's defaults.
 
     A row of a paper has settings as published. One of a question that the paper left open has only
-    ours; one of another paper's method has neither and is never run. Settings may name a protocol
-    other than the table's.
+    ours; one of a method that is not run has neither. Settings may name a protocol other than the
+    table's: the cell then names it.
     """
 
     name: str
@@ -33,6 +33,10 @@ class Row(NamedTuple):
     description: str | None = None
     x: float | None = None  # where the row stands in the table's chart
     series: str = ""  # the chart's curve that it belongs to
+    script: str = ""  # the experiment that runs it; the default is the table's
+
+
+BY_PROTOCOL = "by protocol"  # the metric of a table: of each cell that by which others publish
 
 
 class Table(NamedTuple):
@@ -44,13 +48,25 @@ class Table(NamedTuple):
     dataset: str = "mnist"  # what was published is of this one
     protocol: str = "test"  # and of these queries and gallery
     script: str = "train_vae"  # the experiment that runs the rows; see runs
-    metric: str = "map@{eval_k}/retrieved"  # with each row's eval_k, or another's name
+    metric: str = "map@{eval_k}/retrieved"  # with each row's eval_k, another's name, or BY_PROTOCOL
     lower: bool = False  # whether less of it is better
     extra_metrics: tuple[str, ...] = ()  # shown as means beside the table's own
 
     def metrics(self, config: Config) -> tuple[str, ...]:
         """Return the names of the metrics that a run of the table must have."""
-        return self.metric.format(eval_k=config.eval_k), *self.extra_metrics
+        return self.metric_of(config.protocol, config.eval_k), *self.extra_metrics
+
+    def metric_of(self, protocol: str, eval_k: int) -> str:
+        """Return the name of the metric of a run under a protocol."""
+        if self.metric != BY_PROTOCOL:
+            return self.metric.format(eval_k=eval_k)
+        from jaxret.data import BENCHMARKS
+
+        return BENCHMARKS[protocol].metric
+
+    def of_row(self, row: Row) -> "Table":
+        """Return the table with the script that runs a row."""
+        return self._replace(script=row.script or self.script)
 
 
 def flags(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,12 +114,13 @@ def run_tables(
         columns: those of COLUMNS that are run.
         overrides: settings that win over a row's own.
     """
-    jobs = {name: _jobs(table, base(table), seeds, overrides) for name, table in tables.items()}
+    jobs = {name: _jobs(table, base, seeds, overrides) for name, table in tables.items()}
     wanted: dict[str, dict[Config, set[str]]] = {}
     for name, table in tables.items():
+        scripts = {row.name: table.of_row(row).script for row in table.rows}
         for (row, column), configs in jobs[name].items():
             if chosen(row) and column in columns:
-                of_script = wanted.setdefault(table.script, {})
+                of_script = wanted.setdefault(scripts[row], {})
                 for config in configs:
                     of_script.setdefault(config, set()).update(table.metrics(config))
     for script, metrics in wanted.items():
@@ -113,12 +130,12 @@ def run_tables(
 
 
 def _jobs(
-    table: Table, base: Config, seeds: int, overrides: Mapping[str, Any]
+    table: Table, base: Callable[[Table], Config], seeds: int, overrides: Mapping[str, Any]
 ) -> dict[Job, list[Config]]:
     """Return the configurations of each row and column, one for each seed."""
     return {
         (row.name, column): [
-            dataclasses.replace(base, **{**settings, **overrides, "seed": seed})
+            dataclasses.replace(base(table.of_row(row)), **{**settings, **overrides, "seed": seed})
             for seed in range(seeds)
         ]
         for row in table.rows
@@ -135,8 +152,9 @@ def _gathered(
     overrides: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return table.json of what is kept."""
+    scripts = {row.name: table.of_row(row).script for row in table.rows}
     kept = {
-        job: [run for config in configs if (run := runs.kept(table.script, config))]
+        job: [run for config in configs if (run := runs.kept(scripts[job[0]], config))]
         for job, configs in jobs.items()
     }
     lacking = _lacking(table, jobs, kept)
@@ -148,6 +166,9 @@ def _gathered(
     done = distinct.values()
     ks = sorted({run["config"]["eval_k"] for run in done})
     metric = table.metric + (" (lower is better)" if table.lower else "")
+    if table.metric == BY_PROTOCOL:
+        names = {run["protocol"]: _metric(table, run) for run in done}
+        metric = "; ".join(f"{names[n]} of {n}" for n in sorted(names)) or BY_PROTOCOL
     if "{eval_k}" in metric:
         metric = metric.format(eval_k="K") + (", K = " + ", ".join(map(str, ks)) if ks else "")
     return {
@@ -169,6 +190,10 @@ def _row(row, table, base, jobs, kept, protocol) -> dict[str, Any]:
     """Return one of table.json's rows."""
     found = {column: kept.get((row.name, column), []) for column in COLUMNS}
     as_published, ours = (_summary(table, found[column]) for column in COLUMNS)
+    places = {column: {run["protocol"] for run in found[column]} for column in COLUMNS}
+    if as_published and ours and places["as_published"] != places["ours"]:
+        for column, scores in zip(COLUMNS, (as_published, ours), strict=True):
+            scores["protocol"] = ", ".join(sorted(places[column]))
     if ours:
         flags = dataclasses.asdict(jobs[row.name, "ours"][0])
         ours["how"] = row.description.format_map(flags)
@@ -180,7 +205,7 @@ def _row(row, table, base, jobs, kept, protocol) -> dict[str, Any]:
     }
     if table.extra_metrics:
         result["metrics"] = {c: _means(found[c], table.extra_metrics) for c in COLUMNS}
-    of_row = {run["protocol"] for several in found.values() for run in several} - {protocol}
+    of_row = set().union(*places.values()) - {protocol}
     return result | ({"protocol": ", ".join(sorted(of_row))} if of_row else {})
 
 
@@ -203,10 +228,13 @@ def _lacking(table, jobs, kept) -> str:
     return "; ".join(f"no {metrics} of {', '.join(names)}" for metrics, names in rows.items())
 
 
+def _metric(table: Table, run: Mapping[str, Any]) -> str:
+    return table.metric_of(run["config"]["protocol"], run["config"]["eval_k"])
+
+
 def _summary(table: Table, found: list[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return mean, standard deviation and number of the runs that have the table's metric."""
-    names = [table.metric.format(eval_k=run["config"]["eval_k"]) for run in found]
-    scores = [run["metrics"].get(name) for run, name in zip(found, names, strict=True)]
+    scores = [run["metrics"].get(_metric(table, run)) for run in found]
     scores = [score for score in scores if score is not None]
     if not scores:
         return None
@@ -253,7 +281,8 @@ def markdown(table: Mapping[str, Any]) -> str:
     extra, form = table.get("extra_metrics", []), ".4g" if table.get("lower") else ".4f"
     of_a_paper = any(row["published"] is not None or row["as_published"] for row in table["rows"])
     paper = ["published", "as published"] if of_a_paper else []
-    own_protocol = ["protocol"] if any("protocol" in row for row in table["rows"]) else []
+    by_row = any("protocol" in row and not _by_cell(row) for row in table["rows"])
+    own_protocol = ["protocol"] if by_row else []
     lines = [
         f"**{table['table']}**: {table['title']}. {table['metric']}; {table['protocol']}; "
         f"{_spent(table)}.",
@@ -273,6 +302,11 @@ def markdown(table: Mapping[str, Any]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _by_cell(row: Mapping[str, Any]) -> bool:
+    """Return whether a row's columns have different protocols, which its cells then name."""
+    return any("protocol" in (row[column] or {}) for column in COLUMNS)
 
 
 def summary_line(table: Mapping[str, Any], names: Iterable[str]) -> str:
@@ -307,15 +341,19 @@ def _published(figure: float | None) -> str:
 
 
 def cell(summary: Mapping[str, Any] | None, form: str = ".4f") -> str:
-    """Return mean, spread and number of seeds; scores that no seed changes are called equal."""
+    """Return mean, spread and number of seeds, and the protocol where a row has several.
+
+    Scores that no seed changes are called equal.
+    """
     if not summary:
         return ""
     mean, seeds = f"{summary['mean']:{form}}", summary["seeds"]
+    own = f"; {summary['protocol']}" if "protocol" in summary else ""
     if seeds == 1:
-        return f"{mean} (1 seed)"
+        return f"{mean} (1 seed{own})"
     if summary["sd"] == 0:
-        return f"{mean} ({seeds} seeds, equal)"
-    return f"{mean} ± {summary['sd']:{form}} ({seeds} seeds)"
+        return f"{mean} ({seeds} seeds, equal{own})"
+    return f"{mean} ± {summary['sd']:{form}} ({seeds} seeds{own})"
 
 
 def _both(metrics: Mapping[str, Any], name: str) -> str:

@@ -29,6 +29,13 @@ SETTINGS = {
     "photo": {"bits": BITS, "features": "pixels"},
     "labels": {"bits": BITS, "features": "pixels", "hidden": 16, "steps": 4},
 }
+SMALL = {
+    "bre": {"sweeps": 2},
+    "mlh": {"steps": 20},
+    "ksh": {"anchors": 20, "steps": 5},
+    "sdh": {"anchors": 20, "iterations": 2},
+}
+SETTINGS |= {name: {"bits": BITS} | settings for name, settings in SMALL.items()}
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 every = pytest.mark.parametrize("name", HASHERS)

@@ -239,18 +239,21 @@ MAKE = {
 }
 
 
-def digits_score(name, bits, seeds=3):
+def digits():
+    """Digits in the unit range and their classes; the first 300 rows are queries."""
     x, labels = load_digits(return_X_y=True)
-    x = (x / 16).astype(np.float32)
     order = np.random.default_rng(0).permutation(len(x))
-    query, gallery = order[:300], order[300:]
-    x, labels = x[np.concatenate([query, gallery])], labels[np.concatenate([query, gallery])]
+    return (x[order] / 16).astype(np.float32), labels[order].astype(np.int32), np.arange(300)
+
+
+def digits_score(name, bits, seeds=3):
+    x, labels, query = digits()
     scores = []
     for seed in range(1 if name == "pcah" else seeds):
         hasher = MAKE[name](bits)
         params, _ = hasher.fit(jax.random.key(seed), x[300:])
         codes = np.asarray(hasher.encode(params, x))
-        scores.append(mean_average_precision(codes, np.arange(300), labels))
+        scores.append(mean_average_precision(codes, query, labels))
     return np.mean(scores)
 
 

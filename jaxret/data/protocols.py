@@ -78,7 +78,7 @@ def load_protocol(
     where the data set has an official split, else a fifth of each class (seeded_fifth, seed 1).
 
     The others are those of BENCHMARKS, under which methods are published. full: the images of
-    test. 59k: 1,000 queries, 100 of each class, drawn from all 60,000 images, which are the
+    test. 59k, 69k of MNIST: 1,000 queries, 100 of each class, drawn from all images, which are the
     gallery otherwise; 5,000 of it train, 500 of each class. 54k: the same, but what trained is not
     in the gallery. What follows the @ says which score is published: mAP of the first 1000 results,
     divided by the relevant ones among them, or of the whole gallery in its order.
@@ -230,6 +230,8 @@ BENCHMARKS = {
     "cifar10-59k@all": Benchmark("cifar10", _with_training, "map@all/all"),
     "cifar10-54k@all": Benchmark("cifar10", _without_training, "map@all/all"),
     "cifar100-full@1000": Benchmark("cifar100", _official, "map@1000/retrieved"),
+    "mnist-full@1000": Benchmark("mnist", _official, "map@1000/retrieved"),
+    "mnist-69k@all": Benchmark("mnist", _with_training, "map@all/all"),
 }
 
 # The training images that `validation` holds out, where it is not a fifth of each class.
@@ -250,5 +252,10 @@ KNOWN_OVERLAP = (
         ("cifar100", "validation"): 6,
         ("cifar100", "cifar100-full@1000"): 10,
     }
-    | {("cifar10", name): 0 for name in BENCHMARKS if name.startswith("cifar10-")}
+    | {
+        (dataset, name): 0
+        for dataset in ("cifar10", "mnist")
+        for name in BENCHMARKS
+        if name.startswith(f"{dataset}-")
+    }
 )

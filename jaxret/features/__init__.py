@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 from .base import Extractor, FeaturesError, check_preprocessing, extract
 from .efficientnet import efficientnet_lite0
+from .gist import gist
 from .plain import colour_histogram, layout, pixels
 
 FEATURES: dict[str, Callable[[], Extractor]] = {
     "pixels": pixels,
     "colour-histogram": colour_histogram,
     "layout": layout,
+    "gist": gist,
     "efficientnet-lite0": efficientnet_lite0,
 }
 
@@ -25,6 +27,7 @@ __all__ = [
     "colour_histogram",
     "efficientnet_lite0",
     "extract",
+    "gist",
     "layout",
     "pixels",
 ]

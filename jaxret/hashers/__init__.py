@@ -9,12 +9,23 @@ from collections.abc import Callable
 from . import recipes
 from .autoencoder import AutoencoderSettings, autoencoder_hasher
 from .base import Hasher, fit_all
+from .correlation import itqcca_hasher
 from .deep import DeepSettings, deep_hasher, functions_of
 from .keep import Encoder, load_encoder, save_encoder
+from .kernel import ksh_hasher, sdh_hasher
 from .latents import LATENTS
 from .network import weights
+from .pairs import bre_hasher, mlh_hasher
 from .pretrained import extractor_of, labels_hasher, look_hasher, photo_hasher
-from .shallow import itq_hasher, lsh_hasher, pca_hasher, pcah_hasher, pixels_hasher
+from .shallow import (
+    itq_hasher,
+    lsh_hasher,
+    pca_hasher,
+    pcah_hasher,
+    pcarr_hasher,
+    pixels_hasher,
+)
+from .spectral import sh_hasher
 from .vae import VaeSettings, vae_hasher
 
 HASHERS: dict[str, Callable[..., Hasher]] = {
@@ -25,7 +36,14 @@ HASHERS: dict[str, Callable[..., Hasher]] = {
     "pca": pca_hasher,
     "lsh": lsh_hasher,
     "pcah": pcah_hasher,
+    "pcarr": pcarr_hasher,
+    "sh": sh_hasher,
     "itq": itq_hasher,
+    "itqcca": itqcca_hasher,
+    "bre": bre_hasher,
+    "mlh": mlh_hasher,
+    "ksh": ksh_hasher,
+    "sdh": sdh_hasher,
     "photo": photo_hasher,
     "labels": labels_hasher,
     "look": look_hasher,
@@ -40,21 +58,28 @@ __all__ = [
     "Hasher",
     "VaeSettings",
     "autoencoder_hasher",
+    "bre_hasher",
     "deep_hasher",
     "extractor_of",
     "fit_all",
     "functions_of",
     "itq_hasher",
+    "itqcca_hasher",
+    "ksh_hasher",
     "labels_hasher",
     "load_encoder",
     "look_hasher",
     "lsh_hasher",
+    "mlh_hasher",
     "pca_hasher",
     "pcah_hasher",
+    "pcarr_hasher",
     "photo_hasher",
     "pixels_hasher",
     "recipes",
     "save_encoder",
+    "sdh_hasher",
+    "sh_hasher",
     "vae_hasher",
     "weights",
 ]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Float, Int, UInt8
+import numpy as np
+from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from jaxret import inputs, train
 
@@ -167,6 +168,26 @@ def image_shape_of(shape: Sequence[int]) -> tuple[int, int, int]:
         raise ValueError(f"image_shape must be height, width and channels, got {shape}")
     height, width, channels = (int(size) for size in shape)
     return height, width, channels
+
+
+def labelled(images: Any, labels: Any) -> tuple[Any, Int32[np.ndarray, " n"]]:
+    """Return the images that have a label, and their classes counted from 0.
+
+    Args:
+        images: images or vectors, n rows.
+        labels: classes i32[n]; images of class -1 are left out.
+
+    Raises:
+        ValueError: without labels, or without two classes of at least two images each.
+    """
+    labels = np.asarray(-1 if labels is None else labels)
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be one whole number per image, i32[{len(images)}]")
+    known = labels >= 0
+    classes, labels = np.unique(labels[known], return_inverse=True)
+    if np.sum(np.bincount(labels, minlength=len(classes)) > 1) < 2:
+        raise ValueError("a hash layer needs two classes of at least two images each")
+    return (images if known.all() else images[known]), labels.astype(np.int32)
 
 
 def check_whole(name: str, value: Any, least: int = 1) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 
 from jaxret import losses, relax, train
 
-from .base import check_numbers
+from .base import check_numbers, labelled
 
 Params = dict[str, Any]
 HELD_OUT = 0.2  # share of each class
@@ -72,7 +72,7 @@ def fit_hash_layer(
     Raises:
         ValueError: without labels, or without two classes of at least two images each.
     """
-    x, labels = _labelled(x, labels)
+    x, labels = labelled(x, labels)
     draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))
     held_out = _held_out(draw, labels)
     query, gallery = (x[held_out], labels[held_out]), (x[~held_out], labels[~held_out])
@@ -105,18 +105,6 @@ def _units(params, x, drop):
 
 def _dense(layer, x):
     return jnp.dot(x, layer["kernel"], precision=lax.Precision.HIGHEST) + layer["bias"][None]
-
-
-def _labelled(x, labels) -> tuple[np.ndarray, np.ndarray]:
-    """The images that have a label, and their classes counted from 0."""
-    labels = np.asarray(-1 if labels is None else labels)
-    if labels.shape != (len(x),) or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels must be one whole number per image, i32[{len(x)}]")
-    known = labels >= 0
-    classes, labels = np.unique(labels[known], return_inverse=True)
-    if np.sum(np.bincount(labels, minlength=len(classes)) > 1) < 2:
-        raise ValueError("a hash layer needs two classes of at least two images each")
-    return x[known], labels.astype(np.int32)
 
 
 def _held_out(draw: np.random.Generator, labels: Int[np.ndarray, " n"]) -> np.ndarray:

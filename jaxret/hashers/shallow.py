@@ -1,11 +1,12 @@
 """Hashers without networks: pixels, principal components, and linear bits (LSH, PCAH, ITQ).
 
 They learn from images, whose pixels are scaled to [0, 1], or from vectors (see `inputs`).
-Those with bits are the no-learning baselines that learned codes must beat.
+Those with bits are the no-learning baselines that learned codes must beat. `linear_hasher` is what
+any hasher of linear bits is made with, those that learn from labels included.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxret import inputs
 from jaxret.inputs import Inputs
 
-from .base import Hasher, OfImages, check_whole
+from .base import Hasher, OfImages, check_whole, labelled
 from .pixels import pixel_errors
 
 Params = dict[str, Any]
@@ -51,7 +52,7 @@ def pca_hasher(dims: int) -> Hasher:
         components, explained = principal_components(images, mean, dims)
         return components, {"explained": explained}
 
-    hasher = _linear("pca", dims, learn, distance="euclidean", settings={"dims": dims})
+    hasher = linear_hasher("pca", dims, learn, distance="euclidean", settings={"dims": dims})
 
     def measure(params, key, images, labels):
         del key, labels
@@ -73,7 +74,7 @@ def lsh_hasher(bits: int, *, centred: bool = True) -> Hasher:
         return jax.random.normal(key, (mean.size, bits)), {}
 
     settings = {"bits": bits, "centred": centred}
-    return _linear("lsh", bits, learn, settings=settings, centred=centred)
+    return linear_hasher("lsh", bits, learn, settings=settings, centred=centred)
 
 
 def pcah_hasher(bits: int) -> Hasher:
@@ -84,7 +85,14 @@ def pcah_hasher(bits: int) -> Hasher:
         components, explained = principal_components(images, mean, bits)
         return components, {"explained": explained}
 
-    return _linear("pcah", bits, learn, settings={"bits": bits})
+    return linear_hasher("pcah", bits, learn, settings={"bits": bits})
+
+
+def pcarr_hasher(bits: int) -> Hasher:
+    """Return the signs of principal components after a random rotation: ITQ before it learns."""
+    return itq_hasher(bits, iterations=0)._replace(
+        spec={"name": "pcarr", "settings": {"bits": bits}}
+    )
 
 
 def itq_hasher(bits: int, *, iterations: int = 50) -> Hasher:
@@ -105,7 +113,7 @@ def itq_hasher(bits: int, *, iterations: int = 50) -> Hasher:
     settings = {"bits": bits, "iterations": iterations}
     if iterations < 0:
         raise ValueError(f"iterations must be at least 0, got {iterations}")
-    return _linear("itq", bits, learn, settings=settings)
+    return linear_hasher("itq", bits, learn, settings=settings)
 
 
 def itq_rotation(
@@ -171,11 +179,11 @@ def principal_components(
             f"of {n} images of {d} numbers, got {count}"
         )
     if d <= n:
-        scatter = sum(_scatter(block, mean) for block in _blocks(images))
+        scatter = sum(_scatter(block, mean) for block in blocks(images))
         variances, directions = jnp.linalg.eigh(scatter)  # ascending
         directions = directions[:, ::-1][:, :count]
     else:
-        x = jnp.concatenate([_centre(block, mean) for block in _blocks(images)])
+        x = jnp.concatenate([_centre(block, mean) for block in blocks(images)])
         variances, rows = jnp.linalg.eigh(_dot(x, x.T))
         # QR also makes unit vectors of directions without variance, where division would not.
         directions = jnp.linalg.qr(_dot(x.T, rows[:, ::-1][:, :count]))[0]
@@ -196,10 +204,10 @@ def project(
     images: Inputs, mean: Float[Array, "*shape"], projection: Float[Array, "d b"]
 ) -> Float[Array, "n b"]:
     """Return the centred images times a projection, in blocks of bounded memory."""
-    return jnp.concatenate([_project(block, mean, projection) for block in _blocks(images)])
+    return jnp.concatenate([_project(block, mean, projection) for block in blocks(images)])
 
 
-def _linear(
+def linear_hasher(
     name: str,
     size: int,
     learn: Callable[..., tuple[Float[Array, "d b"], dict[str, float]]],
@@ -207,32 +215,51 @@ def _linear(
     settings: dict[str, Any],
     distance: str = "hamming",
     centred: bool = True,
+    supervised: bool = False,
 ) -> Hasher:
-    """A hasher whose code is a linear map of the centred image; learn(key, images, mean) finds it.
+    """Return a hasher whose code is a linear map of the centred image.
 
     Its params are mean, of an image's shape, and projection, one column per bit.
+
+    Args:
+        name: its key in HASHERS.
+        size: numbers per code.
+        learn: (key, images, mean) -> (projection, info); with the labels as a fourth argument
+            where it is supervised.
+        settings: the constructor's arguments, the size first.
+        distance: how codes are compared.
+        centred: whether the mean of the images is subtracted; zeros stand for it otherwise.
+        supervised: whether it learns from labels. Images of class -1 are then left out.
     """
     check_whole(next(iter(settings)), size)
 
     def fit(key, images, labels=None, *, on_epoch=None):
-        del labels, on_epoch  # nothing here learns from labels, nor in epochs
+        del on_epoch  # nothing here learns in epochs
         images = inputs.accept(images)
         if len(images) == 0:
             raise ValueError(f"{name} learns from at least 1 image, got 0")
-        mean = _mean(images) if centred else jnp.zeros(images.shape[1:])
-        projection, info = learn(key, images, mean)
+        classes = ()
+        if supervised:
+            images, *classes = labelled(images, labels)
+        mean = mean_of(images) if centred else jnp.zeros(images.shape[1:])
+        projection, info = learn(key, images, mean, *classes)
         return {"mean": mean, "projection": projection}, info
 
     def encode(params, images):
         mean = params["mean"]
-        if math.prod(images.shape[1:]) != mean.size:
-            raise ValueError(
-                f"this {name} learned from {list(mean.shape)} numbers per image, got "
-                f"{list(images.shape[1:])}"
-            )
+        check_size(name, images, mean.shape)
         return _project(images, mean, params["projection"])
 
     return Hasher(fit, OfImages(encode), distance, spec={"name": name, "settings": settings})
+
+
+def check_size(name: str, images: Inputs, shape: tuple[int, ...]) -> None:
+    """Refuse images of another number of numbers than those that a hasher learned from."""
+    if math.prod(images.shape[1:]) != math.prod(shape):
+        raise ValueError(
+            f"this {name} learned from {list(shape)} numbers per image, got "
+            f"{list(images.shape[1:])}"
+        )
 
 
 def _decode(params: Params, z: Float[Array, "n b"]) -> Float[Array, "n *shape"]:
@@ -241,12 +268,14 @@ def _decode(params: Params, z: Float[Array, "n b"]) -> Float[Array, "n *shape"]:
     return x if mean.ndim == 1 else jnp.clip(x, 0.0, 1.0)  # vectors have no bounds, pixels do
 
 
-def _blocks(images: Inputs):
+def blocks(images: Inputs) -> Iterator[Inputs]:
+    """Yield images a bounded number at a time."""
     return (images[first : first + BLOCK] for first in range(0, len(images), BLOCK))
 
 
-def _mean(images: Inputs) -> Float[Array, "*shape"]:
-    total = sum(_total(block) for block in _blocks(images))
+def mean_of(images: Inputs) -> Float[Array, "*shape"]:
+    """Return the mean of images, of an image's shape."""
+    total = sum(_total(block) for block in blocks(images))
     return jnp.reshape(total / len(images), images.shape[1:])
 
 

@@ -1,0 +1,108 @@
+"""Vectors in the place of images: features that are not trained here, each image's computed once.
+
+Vectors are kept below the user's cache folder ($XDG_CACHE_HOME/jaxret/features, or
+$JAXRET_FEATURES_DIR), found again by the content of an image and by what computes them: protocols
+that share images share the work.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import harness
+
+VERSION = 1  # grows when an extractor computes something else under the same name
+BLOCK = 10_000  # images after which what was computed is kept, so that a stop loses little
+# Cheaper to compute than to read.
+NOT_KEPT = ("pixels",)
+
+
+def of_protocol(protocol: Any, name: str) -> Any:
+    """Return a protocol whose images are vectors by an extractor, f32[n d].
+
+    Args:
+        protocol: a data.Protocol.
+        name: a key of jaxret.features.FEATURES.
+    """
+    from jaxret.features import FEATURES
+
+    extractor = FEATURES[name]()
+    parts = {part: getattr(protocol, part) for part in ("gallery", "train", "query")}
+    found: dict[int, Any] = {}  # gallery and training images are often one array
+    for images in parts.values():
+        if id(images) not in found:
+            found[id(images)] = images._replace(images=vectors(extractor, images.images))
+    return protocol._replace(**{part: found[id(images)] for part, images in parts.items()})
+
+
+def vectors(extractor: Any, images: Any) -> Any:
+    """Return the vectors of images, those of images that are not kept yet computed and kept.
+
+    Args:
+        extractor: a jaxret.features.Extractor.
+        images: u8[n h w c].
+    """
+    import numpy as np
+
+    from jaxret.features import extract
+
+    if extractor.name in NOT_KEPT:
+        return extract(extractor, images)
+    folder = _folder(extractor)
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+    known = _read(folder)
+    missing = [i for i, digest in enumerate(digests) if digest not in known]
+    if len(missing) > BLOCK // 10:
+        print(f"{extractor.name}: {len(missing):,} vectors are computed and kept", flush=True)
+    for start in range(0, len(missing), BLOCK):
+        rows = missing[start : start + BLOCK]
+        computed = extract(extractor, images[rows])
+        _keep(folder, [digests[row] for row in rows], computed)
+        known.update({digests[row]: vector for row, vector in zip(rows, computed, strict=True)})
+    return np.stack([known[digest] for digest in digests])
+
+
+def _folder(extractor: Any) -> Path:
+    root = os.environ.get("JAXRET_FEATURES_DIR")
+    if not root:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        root = Path(cache) / "jaxret" / "features"
+    how = json.dumps([VERSION, extractor.name, dict(extractor.preprocessing)], sort_keys=True)
+    digest = hashlib.sha256(how.encode()).hexdigest()[:16]
+    return Path(root) / f"{extractor.name}-{digest}"
+
+
+def _read(folder: Path) -> dict[bytes, Any]:
+    """Return what is kept: the digest of an image -> its vector."""
+    import numpy as np
+
+    known = {}
+    for path in sorted(folder.glob("*.npy")):
+        # A record is a digest and a vector, so that one file is whole or not there.
+        records = np.load(path, mmap_mode="r")
+        keys = np.ascontiguousarray(records["digest"]).tobytes()
+        known.update(
+            (keys[16 * i : 16 * i + 16], vector) for i, vector in enumerate(records["vector"])
+        )
+    return known
+
+
+def _keep(folder: Path, digests: list[bytes], computed: Any) -> None:
+    import io
+
+    import numpy as np
+
+    kind = np.dtype([("digest", "V16"), ("vector", "<f4", computed.shape[1:])])
+    records = np.empty(len(digests), kind)
+    records["digest"] = np.frombuffer(b"".join(digests), "V16")
+    records["vector"] = computed
+    buffer = io.BytesIO()
+    np.save(buffer, records)
+    harness.write_whole(folder / f"{uuid.uuid4().hex}.npy", buffer.getvalue())
+
+
+if __name__ == "__main__":
+    print(__doc__)
