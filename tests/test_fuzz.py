@@ -6,6 +6,7 @@ tests/doors.py names the functions and makes the forms. `pytest --soak` draws ma
 import gzip
 import hashlib
 import io
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from marks import slow
 from PIL import Image
 from test_torch_weights import FORMATS, example
 from test_torch_weights import names_of_torch as names_of_torch  # a fixture
@@ -145,6 +147,20 @@ def test_a_damaged_pair_of_idx_files_with_digests_gives_the_right_data_or_one_er
 def test_a_damaged_cifar_batch_has_labels_in_range_or_gives_one_error(position, change):
     content = damaged(RECORDS.tobytes(), position * 47, change)
     found = read_or_refuse(lambda: cifar.read_binary(content, "batch"), DataError)
+    if found is not None:
+        assert found[0].shape[1:] == (32, 32, 3)
+        assert found[1].max(initial=0) < 10
+
+
+PICKLED = pickle.dumps({"data": RECORDS[:, 1:], "labels": RECORDS[:, 0].tolist()}, protocol=2)
+
+
+@pytest.mark.parametrize("part", [range(120), *slow(range(6000, len(PICKLED)))])
+@damage
+def test_a_damaged_cifar_pickle_has_labels_in_range_or_gives_one_error(part, position, change):
+    """Damage of its opcodes, which stand before and after the pixels."""
+    content = damaged(PICKLED, part[position % len(part)], change)
+    found = read_or_refuse(lambda: cifar.read_python(content, "batch"), DataError)
     if found is not None:
         assert found[0].shape[1:] == (32, 32, 3)
         assert found[1].max(initial=0) < 10
