@@ -13,7 +13,7 @@ from jaxret.features import FEATURES, Extractor, FeaturesError, check_preprocess
 from jaxret.features import efficientnet as pretrained
 from jaxret.features.base import rgb
 
-PLAIN = ("pixels", "colour-histogram", "layout")
+PLAIN = ("pixels", "colour-histogram", "layout", "gist")
 
 
 def images(n=5, size=16, channels=3, seed=0):

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,9 +30,9 @@ TORRES = ROOT / "experiments" / "torres2018"
 
 def test_every_row_of_every_table_is_a_valid_configuration():
     for name, spec in reproduce.tables().items():
-        config_class = importlib.import_module(spec.script).CONFIG
         assert len({row.name for row in spec.rows}) == len(spec.rows), name
         for row in spec.rows:
+            config_class = importlib.import_module(spec.of_row(row).script).CONFIG
             assert row.settings or row.ours is not None or row.published is not None
             for settings in (row.settings, row.ours):
                 if settings is not None:
@@ -323,6 +324,33 @@ def test_rows_may_have_a_protocol_of_their_own(tmp_path):
     lines = table.markdown(result).splitlines()
     assert lines[4].endswith("| digits-test |")
     assert lines[5].endswith("| digits-validation |")
+
+
+def test_columns_of_different_protocols_are_named_in_their_cells(tmp_path, monkeypatch):
+    spec = table.Table(
+        "t",
+        (table.Row("a", 0.5, {"protocol": "validation"}, {}, "ours"),),
+        dataset="digits",
+        script="tiny_script",
+        metric=table.BY_PROTOCOL,
+    )
+    known = {"test": "map@2/retrieved", "validation": "code_size"}
+    benchmarks = {name: SimpleNamespace(metric=metric) for name, metric in known.items()}
+    monkeypatch.setattr("jaxret.data.BENCHMARKS", benchmarks)
+    result = run(spec, tmp_path, seeds=1)
+    (row,) = result["rows"]
+    assert row["ours"]["protocol"] == "digits-test"
+    assert row["as_published"] == {"mean": 3, "sd": None, "seeds": 1} | {
+        "protocol": "digits-validation"
+    }
+    assert result["metric"] == "map@2/retrieved of digits-test; code_size of digits-validation"
+    assert "3.0000 (1 seed; digits-validation)" in table.markdown(result)
+
+
+def test_a_row_may_have_a_script_of_its_own():
+    row = table.Row("b", None, None, {"method": "pixels"}, "", script="baseline")
+    spec = small(*TWO, row)
+    assert [spec.of_row(row).script for row in spec.rows] == ["tiny_script"] * 2 + ["baseline"]
 
 
 # Where runs are kept, and what they must have.

@@ -99,6 +99,9 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 
+NOT_RUN = Method(None)
+
+
 def _of_method(name: str, figures: Sequence[float | None], method: Method) -> Iterator[Row]:
     """Yield the rows of a method, one for each length of a code."""
     for bits, figure in zip(LENGTHS, figures, strict=True):
@@ -120,9 +123,6 @@ def _comparison(n: int) -> Iterator[Row]:
         yield _row(n, bits, MAP[n - 1][BITS.index(bits)] * PERCENT, x=bits)
     for name, figures in OTHERS.items():
         yield from _of_method(name, figures, METHODS.get(name, NOT_RUN))
-
-
-NOT_RUN = Method(None)
 
 
 def _on_mnist() -> Iterator[Row]:
