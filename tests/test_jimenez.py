@@ -29,7 +29,8 @@ def published(name):
 
 
 def test_every_published_number_is_there_once():
-    counts = {"5.1": 80, "5.2": 54, "5.2-mnist": 36, "5.3": 80, "5.4": 16, "5.5": 80, "5.6": 80, "5.7": 80}
+    counts = {"5.1": 80, "5.2": 54, "5.2-mnist": 36, "5.3": 80, "5.4": 16, "5.5": 80}
+    counts |= {"5.6": 80, "5.7": 80}
     assert {name: len(published(name)) for name in counts} == counts
     assert all(value for name in counts for value in published(name).values())
     others = {"losses", "losses-baselines", "baselines"}
@@ -138,9 +139,7 @@ def test_a_table_of_other_methods_needs_no_run(tmp_path, capsys):
     assert "| DNNH at 48 bits | 0.581 |" in table.markdown(result)
     legend = table.chart(spec, result).axes[0].get_legend()
     names = [text.get_text() for text in legend.get_texts()]
-    assert names == [
-        f"{name}, published" for name in numbers.OTHERS if name not in tables.METHODS
-    ]
+    assert names == [f"{name}, published" for name in numbers.OTHERS if name not in tables.METHODS]
 
 
 def test_listing_a_table_names_the_rows_that_match(capsys):

@@ -86,5 +86,3 @@ def test_settings_of_a_method_are_given_by_name():
 def test_unknown_settings_and_features_are_refused_in_one_line(flags, message):
     with pytest.raises(ValueError, match=message):
         make(**flags)
-
-
