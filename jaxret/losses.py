@@ -46,7 +46,9 @@ def gaussian_kl(mean: Float[Array, "n d"], log_variance: Float[Array, "n d"]) ->
     return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - log_variance - 1, axis=1)
 
 
-def ntxent(z: Float[Array, "m b"], temperature: float = 0.3) -> Float[Array, " m"]:
+def ntxent(
+    z: Float[Array, "m b"], temperature: Float[Array, ""] | float = 0.3
+) -> Float[Array, " m"]:
     """NT-Xent: the contrastive loss of each code, in nats (Chen 2020, eq. 1; on bits: Qiu 2021).
 
     The first half of z are anchors, the second half their positives in the same order. Each code is
@@ -279,10 +281,11 @@ def hash_centres(num_classes: int, bits: int, seed: int = 0) -> Float[np.ndarray
     """A code of -1 and 1 for each class, far from the other codes (Yuan 2020, algorithm 1).
 
     If bits is a power of two and there are at most 2 bits classes, the codes are random rows of a
-    Hadamard matrix and then their negatives, with random columns negated: any two differ in at
-    least half of the bits, and no bit is the same for all, as in the matrix's first rows. Otherwise
-    they are random codes with as many ones as minus ones: each is the one of 20,000 candidates that
-    lies farthest from the nearest code before it.
+    Hadamard matrix, negated at random, and then their negatives: any two differ in at least half of
+    the bits. Its first rows, which are often taken, repeat their columns: of 10 classes 64 bits
+    would hold 16 different ones, and 4 that are the same for all. Otherwise they are random codes
+    with as many ones as minus ones: each is the one of 20,000 candidates that lies farthest from
+    the nearest code before it.
 
     Raises ValueError if the bits are too few to tell the classes apart.
     """
@@ -293,7 +296,7 @@ def hash_centres(num_classes: int, bits: int, seed: int = 0) -> Float[np.ndarray
         hadamard = np.ones((1, 1), np.float32)
         while len(hadamard) < bits:
             hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
-        rows = hadamard[random.permutation(bits)] * random.choice([-1, 1], bits)[None]
+        rows = hadamard[random.permutation(bits)] * random.choice([-1, 1], bits)[:, None]
         return np.concatenate([rows, -rows])[:num_classes].astype(np.float32)
     half = np.where(np.arange(bits) < bits // 2, -1, 1).astype(np.float32)
     codes = half[np.argsort(random.random_sample((20_000, bits)), axis=1)]

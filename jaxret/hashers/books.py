@@ -130,7 +130,7 @@ def _sums(h, labels, num_classes):
 
 
 def similarity_loss(
-    h: Float[Array, "n b"], labels: Int[Array, " n"], num_classes: int
+    h: Float[Any, "n b"], labels: Int[Any, " n"], num_classes: int
 ) -> Float[Array, ""]:
     """Return |S - H H^T / b|^2 / n^2.
 

@@ -62,16 +62,18 @@ class DividedHash(nn.Module):
 
     bits: int
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "n f"]) -> Float[Array, "n b"]:
-        x = nn.relu(nn.Dense(SLICE * self.bits, kernel_init=HE)(x))
-        return self.encode(x.reshape(len(x), self.bits, SLICE))
+    def setup(self) -> None:
+        self.features = nn.Dense(SLICE * self.bits, kernel_init=HE)
+        self.kernel = self.param("kernel", DENSE, (SLICE, self.bits))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.bits,))
 
     def encode(self, slices: Float[Array, "n b s"]) -> Float[Array, "n b"]:
         """Return the units from the features of each bit."""
-        kernel = self.param("kernel", DENSE, (SLICE, self.bits))
-        bias = self.param("bias", nn.initializers.zeros, (self.bits,))
-        return jnp.einsum("nbs,sb->nb", slices, kernel) + bias[None]
+        return jnp.einsum("nbs,sb->nb", slices, self.kernel) + self.bias[None]
+
+    def __call__(self, x: Float[Array, "n f"]) -> Float[Array, "n b"]:
+        """Return the units."""
+        return self.encode(nn.relu(self.features(x)).reshape(len(x), self.bits, SLICE))
 
 
 class HashHead(nn.Module):
