@@ -202,9 +202,7 @@ def polarisation(
     return jnp.mean(jax.nn.relu(margin - codes * centres), axis=1)
 
 
-def cosine_logits(
-    codes: Float[Array, "n b"], book: Float[Array, "k b"]
-) -> Float[Array, "n k"]:
+def cosine_logits(codes: Float[Array, "n b"], book: Float[Array, "k b"]) -> Float[Array, "n k"]:
     """Cosine of each code with the code of each class."""
     lengths = jnp.sqrt(jnp.sum(codes**2, axis=1, keepdims=True) + 1e-12)
     return jnp.dot(codes / lengths, book.T) / jnp.linalg.norm(book, axis=1)[None]
@@ -231,9 +229,7 @@ def cosine_margin(
     return softmax_cross_entropy(logits, labels)
 
 
-def cosine_matching(
-    codes: Float[Array, "n b"], features: Float[Array, "n d"]
-) -> Float[Array, ""]:
+def cosine_matching(codes: Float[Array, "n b"], features: Float[Array, "n d"]) -> Float[Array, ""]:
     """Mean squared difference of the cosines of codes and of features (Li 2021, BiHalf).
 
     Over the pairs of row i of the first half of the batch with row i of the second.

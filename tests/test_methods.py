@@ -63,7 +63,7 @@ def test_polarisation_is_zero_by_the_margin_and_bounds_the_hamming_distance():
     centres = BOOK[LABELS]
     np.testing.assert_array_equal(losses.polarisation(1.5 * centres, centres), 0)
     assert np.all(losses.polarisation(0.9 * centres, centres) > 0)
-    distances = jnp.sum(SIGNS != centres, axis=1)
+    distances = jnp.sum(centres != SIGNS, axis=1)
     assert np.all(8 * losses.polarisation(CODES, centres) >= distances)
 
 

@@ -400,5 +400,8 @@ def descent(schedule: Schedule, nesterov: bool) -> Callable[..., optax.GradientT
 
 
 def decayed(params: Any) -> Any:
-    """Which parameters decay, a tree of booleans: weights and the factors of batch normalisation; neither biases nor its shifts."""
+    """Which parameters decay, a tree of booleans: weights and the factors of batch normalisation.
+
+    Neither biases nor its shifts decay.
+    """
     return jax.tree.map_with_path(lambda path, _: path[-1].key in ("kernel", "scale"), params)

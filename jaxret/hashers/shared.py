@@ -41,10 +41,12 @@ from .shallow import principal_components, project
 LEAST = 1e-6  # deviation that vectors are divided by
 # name -> (schedule) -> optimizer of the scalars
 OPTIMIZERS: dict[str, Callable[..., Callable[..., optax.GradientTransformation]]] = {
-    "adam": lambda schedule: lambda hyper: optax.adamw(
-        hyper["learning_rate"] * schedule(hyper["step"] / hyper["steps"]),
-        weight_decay=hyper["weight_decay"],
-        mask=decayed,
+    "adam": lambda schedule: (
+        lambda hyper: optax.adamw(
+            hyper["learning_rate"] * schedule(hyper["step"] / hyper["steps"]),
+            weight_decay=hyper["weight_decay"],
+            mask=decayed,
+        )
     ),
     "sgd": lambda schedule: descent(schedule, nesterov=True),
 }
@@ -218,7 +220,7 @@ def _measured(images: Any, components: int) -> dict[str, np.ndarray]:
     mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     if not components:
         deviation = np.sqrt(np.mean((x - mean[None]) ** 2, dtype=np.float64))
-        return {"mean": mean, "scale": np.float32(max(deviation, LEAST))[...]}
+        return {"mean": mean, "scale": np.asarray(max(deviation, LEAST), np.float32)}
     projection, _ = principal_components(jnp.asarray(x), jnp.asarray(mean), components)
     deviation = jnp.std(project(x, jnp.asarray(mean), projection))
     scale = np.asarray(jnp.maximum(deviation, LEAST))
