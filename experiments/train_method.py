@@ -45,6 +45,9 @@ class MethodConfig(harness.Config):
         0, "Show the network so many principal components of the features; 0: the features.",
         topic="model",
     )  # fmt: skip
+    unit: bool = flag(
+        False, "Scale what the network sees of the features to unit length.", topic="model"
+    )
     dropout: float = flag(0.3, "Drop this share of what a dense layer sees.", topic="training")
     scalars: str = flag(
         "", "Set numbers of the method, such as temperature=0.2,agreement=0.", topic="training"
@@ -84,8 +87,11 @@ class MethodConfig(harness.Config):
 
     def settings(self) -> dict:
         """Return the settings of the method that flags give."""
-        same = ("trunk", "components", "dropout", "optimizer", "warmup", "weight_decay", "epochs")
-        given = {name: getattr(self, name) for name in (*same, "batch_size", "learning_rate")}
+        names = (
+            "trunk", "components", "unit", "dropout", "optimizer", "warmup", "weight_decay",
+            "epochs", "batch_size", "learning_rate",
+        )  # fmt: skip
+        given = {name: getattr(self, name) for name in names}
         if self.hidden:
             widths = "" if self.hidden == "none" else self.hidden
             given["hidden"] = harness.positive_integers("hidden", widths) if widths else ()
@@ -127,7 +133,7 @@ def positives(config: MethodConfig, images):
 
     if not config.knn_positives:
         return None
-    return jaxret.knn_positives(images, config.knn_positives, COMPONENTS)
+    return jaxret.knn_positives(images, config.knn_positives, COMPONENTS, cosine=True)
 
 
 def score(config: MethodConfig, hasher, params, protocol, overlap: int) -> dict[str, float]:

@@ -245,6 +245,23 @@ def _cosines(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> Float[Array, " n
     return jnp.sum(a * b, axis=1) * jax.lax.rsqrt(squares + 1e-12)
 
 
+def neighbor_clustering(
+    logits: Float[Array, "m k"], entropy_weight: Float[Array, ""] | float = 5.0
+) -> Float[Array, ""]:
+    """Clusters that an image shares with its neighbor (Van Gansbeke 2020, SCAN, eq. 2), in nats.
+
+    Row i of the first half of the logits and row i of the second are an image and its neighbor. The
+    loss is the mean of -log <p, q> of their probabilities of the clusters, less entropy_weight
+    times the entropy of the mean probabilities, which keeps all clusters in use.
+    """
+    half = len(logits) // 2
+    log_p = jax.nn.log_softmax(logits)
+    agreement = jax.nn.logsumexp(log_p[:half] + log_p[half : 2 * half], axis=1)
+    mean = jnp.mean(jnp.exp(log_p), axis=0)
+    entropy = -jnp.sum(mean * jnp.log(jnp.maximum(mean, 1e-12)))
+    return -jnp.mean(agreement) - entropy_weight * entropy
+
+
 def symmetric_bernoulli_kl(logits: Float[Array, "m b"]) -> Float[Array, " n"]:
     """KL divergence between the bits of two views, both ways (Qiu 2021, CIBHash), summed over bits.
 

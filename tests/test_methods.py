@@ -218,6 +218,14 @@ def test_components_are_what_the_network_sees_of_vectors():
     assert hasher.encode(params, x).shape == (120, 8)
 
 
+def test_what_has_unit_length_has_a_code_that_does_not_depend_on_its_distance_from_the_mean():
+    x, labels = clusters()
+    hasher = hashers.HASHERS["dpn"](8, 3, (12,), unit=True, hidden=(), epochs=1, batch_size=60)
+    params, _ = hasher.fit(jax.random.key(0), x, labels)
+    farther = params["mean"][None] + 5 * (x - params["mean"][None])
+    np.testing.assert_allclose(hasher.encode(params, farther), hasher.encode(params, x), atol=1e-4)
+
+
 def test_the_residual_trunk_gives_a_number_per_channel():
     trunk = ResidualTrunk()
     out, _ = jax.eval_shape(trunk.init_with_output, jax.random.key(0), jnp.ones((2, 8, 8, 3)))

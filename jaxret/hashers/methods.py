@@ -99,6 +99,10 @@ def _contrast(outputs, hyper):
     return jnp.mean(losses.ntxent(outputs.code, hyper["temperature"]))
 
 
+def _clustering(outputs, hyper):
+    return losses.neighbor_clustering(outputs.logits, hyper["entropy"])
+
+
 def _agreement(outputs, hyper):
     del hyper
     return jnp.mean(losses.symmetric_bernoulli_kl(outputs.z))
@@ -161,8 +165,11 @@ METHODS: dict[str, Method] = {
         CONTRASTIVE | {"agreement": _agreement}, {"temperature": 0.3, "agreement": 0.001},
         code=_probable_signs, supervised=False, pairs=True, settings={"hidden": (1024,)},
     ),
-    # Ours: no labels; an image and one of its nearest neighbors.
+    # Ours: no labels; an image and one of its nearest neighbors have close codes, and fall into the
+    # same of num_classes clusters by a classifier of the code (Van Gansbeke 2020).
     "contrastive": Method(
-        CONTRASTIVE, {"temperature": 0.3}, code=_tanh_signs, supervised=False, pairs=True,
+        CONTRASTIVE | {"clustering": _clustering},
+        {"temperature": 0.3, "clustering": 1.0, "entropy": 5.0},
+        code=_tanh_signs, visible=_tanh_signs, classifies=True, supervised=False, pairs=True,
     ),
 }  # fmt: skip

@@ -58,6 +58,7 @@ class MethodSettings:
 
     trunk: str = ""  # one of models.trunks.TRUNKS; "": residual for images, dense for vectors
     components: int = 0  # principal components of the vectors that the network sees; 0: vectors
+    unit: bool = False  # whether what it sees of a vector is scaled to unit length
     hidden: tuple[int, ...] = (512,)  # widths of a dense trunk; (): the hash layer alone
     dropout: float = 0.3  # of what each dense layer is given
     classifier_dropout: float = 0.0  # of what the classifier is given
@@ -121,7 +122,7 @@ def method_hasher(
 
     def encode(params, images):
         kept = {name: params[name] for name in ("params", "batch_stats") if name in params}
-        return network.apply(model, kept, _normal(params, images), "encode")
+        return network.apply(model, kept, _normal(params, images, unit=own.unit), "encode")
 
     options = train.convolution_options() if len(shape) == 3 else None
     return trained(
@@ -174,7 +175,7 @@ def _training(
         method.terms,
         method.visible,
         method.code,
-        _normal,
+        partial(_normal, unit=settings.unit),
         lambda state: state.get("book"),
         crop_augmentation(settings, shape) if of_images else None,
     )
@@ -227,11 +228,15 @@ def _measured(images: Any, components: int) -> dict[str, np.ndarray]:
     return {"mean": mean, "projection": np.asarray(projection), "scale": scale}
 
 
-def _normal(measured: Any, images: Any) -> Float[Array, "n *shape"]:
+def _normal(measured: Any, images: Any, *, unit: bool) -> Float[Array, "n *shape"]:
+    """What the network sees, from what was measured and images or vectors."""
     x = scale(images) if images.ndim == 4 else jnp.asarray(images)
     x = x - measured["mean"][None]
     if "projection" in measured:
         x = jnp.dot(x, measured["projection"])
+    if unit and x.ndim == 2:  # a number is then about as large as with a deviation of 1
+        squares = jnp.mean(x**2, axis=1, keepdims=True)
+        return x * jax.lax.rsqrt(jnp.maximum(squares, LEAST**2))
     return x / measured["scale"]
 
 
