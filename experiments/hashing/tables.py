@@ -19,8 +19,8 @@ WITHOUT_LABELS = {
     "LSH": Recipe("lsh", {}, "centred"),
     "ITQ": Recipe("itq", {}, "50 iterations"),
     "BiHalf": on_features("bihalf", dropout=0.0, learning_rate=0.001, batch_size=128),
-    "CIBHash": on_features("cibhash", NEIGHBORS),
-    "contrastive (ours)": on_features("contrastive", NEIGHBORS),
+    "CIBHash": on_features("cibhash", NEIGHBORS, epochs=10),
+    "contrastive (ours)": on_features("contrastive", NEIGHBORS, epochs=10),
 }
 WITH_LABELS = {
     "CNNH": on_features("cnnh"),

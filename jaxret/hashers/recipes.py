@@ -118,7 +118,7 @@ DRHN_OURS = Recipe(
 # see experiments/hashing/RESULTS.md.
 ON_FEATURES: Settings = {
     "components": 256, "unit": True, "dropout": 0.2, "learning_rate": 0.003, "batch_size": 512,
-    "epochs": 10,
+    "epochs": 5,
 }  # fmt: skip
 
 
