@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from marks import slow
 
+import jaxret
 from jaxret import hashers, losses, relax
 from jaxret.hashers import METHODS, books
 from jaxret.models.trunks import SLICE, ConvTrunk, DividedHash, HashHead, ResidualTrunk
@@ -106,6 +107,17 @@ def test_ntxent_of_equal_views_and_orthogonal_others_has_its_closed_form():
     z = jnp.concatenate([jnp.eye(n), jnp.eye(n)])
     expected = np.log(1 + (2 * n - 2) * np.exp(-1 / temperature))  # of CIBHash's temperature
     np.testing.assert_allclose(losses.ntxent(z, temperature), expected, rtol=1e-4)
+
+
+def test_clusters_that_are_sure_even_and_shared_with_neighbors_cost_the_least():
+    sure = 50 * jnp.eye(4)
+    loss = losses.neighbor_clustering(jnp.concatenate([sure, sure]), 5.0)
+    np.testing.assert_allclose(loss, -5 * np.log(4), rtol=1e-5)
+    apart = losses.neighbor_clustering(jnp.concatenate([sure, sure[::-1]]), 5.0)
+    one = losses.neighbor_clustering(jnp.tile(sure[:1], (8, 1)), 5.0)
+    assert loss < one < apart
+    np.testing.assert_allclose(one, 0, atol=1e-5)  # all agree, and the entropy is 0
+    np.testing.assert_allclose(losses.neighbor_clustering(jnp.zeros((2, 4)), 0.0), np.log(4))
 
 
 def test_half_of_each_column_is_one_and_the_gradient_pulls_to_the_bits():
@@ -216,6 +228,13 @@ def test_components_are_what_the_network_sees_of_vectors():
     params, _ = hasher.fit(jax.random.key(0), x, labels)
     assert params["params"]["hash"]["kernel"].shape == (4, 8)
     assert hasher.encode(params, x).shape == (120, 8)
+
+
+def test_positives_by_cosine_are_the_nearest_in_angle():
+    x = np.asarray([[9, 1], [1, 0.1], [-1, 0.2], [-9, 1], [1, -9.0], [0, -1.1]], np.float32)
+    found = jaxret.knn_positives(x, 1, 2, cosine=True)[:, 0]
+    np.testing.assert_array_equal(found, [1, 0, 3, 2, 5, 4])
+    assert list(jaxret.knn_positives(x, 1, 2)[:, 0]) != list(found)
 
 
 def test_what_has_unit_length_has_a_code_that_does_not_depend_on_its_distance_from_the_mean():

@@ -8,6 +8,7 @@ features, so it stands in RESULTS.md and not here.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from table import Row, Table, flags_of
 
@@ -38,33 +39,29 @@ WITH_LABELS = {
 SCALARS = ("classification",)  # of methods; all other settings are flags of their own
 
 
-def features_row(name: str, recipe: Recipe, size: int, bits: int, title: str, **about) -> Row:
-    """Return the row of a method on the features of images of a size.
+def features_flags(recipe: Recipe, size: int) -> dict[str, Any]:
+    """Return flags of train_method, without bits: a method on features of enlarged images.
 
     Args:
-        name: how the method is called, also that of its curve.
-        recipe: what it learns by.
+        recipe: what the method learns by.
         size: pixels a side that images are enlarged to.
-        bits: of a code.
-        title: the row's name.
-        **about: further fields of Row.
     """
     settings = flags_of(recipe)
-    given = ",".join(f"{n}={settings.pop(n)}" for n in SCALARS if n in settings)
-    flags = settings | {
-        "method": recipe.hasher, "bits": bits, "features": f"efficientnet-lite0@{size}",
-        "scalars": given, "eval_k": 1000,
-    }  # fmt: skip
-    about = {"published": None, "settings": None, "x": bits, "series": name} | about
-    return Row(title, ours=flags, description=recipe.description, **about)
+    scalars = ",".join(f"{n}={settings.pop(n)}" for n in SCALARS if n in settings)
+    given = {"method": recipe.hasher, "features": f"efficientnet-lite0@{size}"}
+    return settings | given | {"scalars": scalars, "eval_k": 1000}
 
 
-def _rows(methods: dict[str, Recipe], sizes: Sequence[int], lengths: Sequence[int]) -> Iterator:
+def _rows(
+    methods: dict[str, Recipe], sizes: Sequence[int], lengths: Sequence[int]
+) -> Iterator[Row]:
     for size in sizes:
         for name, recipe in methods.items():
             for bits in lengths:
                 series = f"{name}, {size} pixels"
-                yield features_row(series, recipe, size, bits, f"{series}, {bits} bits")
+                flags = features_flags(recipe, size) | {"bits": bits}
+                about = {"description": recipe.description, "x": bits, "series": series}
+                yield Row(f"{series}, {bits} bits", None, None, flags, **about)
 
 
 TABLE = {
