@@ -341,7 +341,7 @@ def network_loss(
         centres = None if book is None else book[labels]
         outputs = Outputs(z, code_of(z), logits, labels, centres, book, x)
         value, told = weighted_sum(terms, outputs, hyper)
-        if logits.shape[1]:
+        if "classification" in terms:
             told["accuracy"] = jnp.mean(jnp.argmax(logits, axis=1) == labels)
         return value, (model_state | statistics, told)
 
