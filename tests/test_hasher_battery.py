@@ -40,7 +40,13 @@ METHOD = NETWORK | {"bits": BITS, "num_classes": CLASSES, "trunk": "dense", "hid
 SETTINGS |= dict.fromkeys(METHODS, METHOD)
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
-every = pytest.mark.parametrize("name", HASHERS)
+# The methods share one trainer: these, with a book and with pairs, stand for all in a quick run.
+QUICK = ("cnnh", "contrastive")
+SLOW = [name for name in METHODS if name not in QUICK]
+every = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in HASHERS],
+)
 
 
 def images_and_labels(seed=0):
