@@ -14,7 +14,6 @@ same papers.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hashing.tables import WITH_LABELS, features_flags
 from table import BY_PROTOCOL, Row, Table, flags_of
 
 from jaxret.hashers import recipes
@@ -98,12 +97,6 @@ METHODS: dict[str, Method] = {
     "SH": _shallow("sh", ""),
     "LSH": _shallow("lsh", "", ", centred", "centred=false"),
 }  # fmt: skip
-# Deep methods whose trunk is a pretrained network that is not trained on: ours alone.
-METHODS |= {
-    name: Method(None, features_flags(recipe, 128), recipe.description, "train_method")
-    for name, recipe in WITH_LABELS.items()
-    if name in OTHERS
-}
 
 
 def _of_method(name: str, figures: Sequence[float | None], method: Method) -> Iterator[Row]:
