@@ -149,6 +149,7 @@ def train_and_score(
                 began = time.perf_counter()
                 hasher = module.hasher(config, protocol)
                 metrics = module.score(config, hasher, own, protocol, overlap)
+                metrics |= {"fit_seconds": each}
                 seconds = each + time.perf_counter() - began
                 yield (
                     config,

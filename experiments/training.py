@@ -43,7 +43,7 @@ def main(config: harness.Config, script: ModuleType) -> None:
     if hasher.training is not None:
         hasher.training.check(protocol.train.images, protocol.train.labels)
     learns = hasher.training is not None
-    start = initial_state(config, hasher, protocol.train.images) if learns else None
+    start = initial_state(config, hasher, protocol.train) if learns else None
     with harness.Workdir(config, protocol.train, learns and hasher.training.horizon) as workdir:
         if learns:
             watch = script.watch(config, hasher, protocol) if hasattr(script, "watch") else None
@@ -203,7 +203,8 @@ def initial_state(config: harness.Config, hasher: Any, images: Any) -> Any:
     from jaxret import train
     from jaxret.hashers import weights
 
-    state = train.start(hasher.training, jax.random.key(config.seed), images)
+    key = jax.random.key(config.seed)
+    state = train.start(hasher.training, key, images.images, images.labels)
     resumed = config.resume and any(Path(config.workdir).glob("checkpoints/[0-9]*"))
     if not config.init_from or resumed:
         return state
@@ -270,7 +271,8 @@ def finished(script: ModuleType, run: Path, data_dir: str = "") -> tuple[Any, An
     config = script.CONFIG.from_kept(kept, data_dir=data_dir)
     protocol, _ = harness.load_data(config)
     hasher = script.hasher(config, protocol)
-    like = train.start(hasher.training, jax.random.key(config.seed), protocol.train.images)
+    images, labels = protocol.train.images, protocol.train.labels
+    like = train.start(hasher.training, jax.random.key(config.seed), images, labels)
     with Checkpoints(run / "checkpoints", None) as checkpoints:
         return config, protocol, hasher, weights(checkpoints.restore(like))
 

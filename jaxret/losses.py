@@ -46,7 +46,9 @@ def gaussian_kl(mean: Float[Array, "n d"], log_variance: Float[Array, "n d"]) ->
     return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - log_variance - 1, axis=1)
 
 
-def ntxent(z: Float[Array, "m b"], temperature: float = 0.3) -> Float[Array, " m"]:
+def ntxent(
+    z: Float[Array, "m b"], temperature: Float[Array, ""] | float = 0.3
+) -> Float[Array, " m"]:
     """NT-Xent: the contrastive loss of each code, in nats (Chen 2020, eq. 1; on bits: Qiu 2021).
 
     The first half of z are anchors, the second half their positives in the same order. Each code is
@@ -149,6 +151,135 @@ def pairwise_likelihood(codes: Float[Array, "n b"], labels: Int[Array, " n"]) ->
     return (jnp.sum(nll) - jnp.trace(nll)) / (n * (n - 1))
 
 
+def weighted_pairwise_likelihood(
+    codes: Float[Array, "n b"], labels: Int[Array, " n"], scale: Float[Array, ""] | float
+) -> Float[Array, ""]:
+    """Weighted likelihood of which pairs share a label (Cao 2017, HashNet), per pair, in nats.
+
+    Pairs of a class are few: all pairs that share a label have together the weight of all that do
+    not. If a batch holds both kinds, the weights are 2 in the mean. p(same label) is
+    sigmoid(scale <u, v>).
+    """
+    logits = scale * jnp.dot(codes, codes.T)
+    alike = (labels[:, None] == labels[None]).astype(codes.dtype)
+    nll = jax.nn.softplus(logits) - alike * logits
+    return jnp.mean(pair_weights(labels) * nll)
+
+
+def pair_weights(labels: Int[Array, " n"]) -> Float[Array, "n n"]:
+    """Weight of each pair: all pairs over those of its kind, which share a label or do not."""
+    alike = labels[:, None] == labels[None]
+    share = jnp.mean(alike)
+    others = jnp.maximum(1 - share, 1 / alike.size)  # a batch may have one class only
+    return jnp.where(alike, 1 / share, 1 / others)
+
+
+def triplet_ranking(
+    codes: Float[Array, "n b"], labels: Int[Array, " n"], margin: Float[Array, ""] | float = 1.0
+) -> Float[Array, ""]:
+    """Triplet ranking loss of all triplets of a batch (Lai 2015, DNNH; Jimenez 2017, eq. 3.8).
+
+    The mean of max(0, |u - u+|^2 - |u - u-|^2 + margin) over anchors u, other images u+ of their
+    label and images u- of another; 0 if there is no such triplet.
+    """
+    squares = jnp.sum(codes**2, axis=1)
+    distances = squares[:, None] + squares[None] - 2 * jnp.dot(codes, codes.T)
+    alike = labels[:, None] == labels[None]
+    positive = alike & ~jnp.eye(len(codes), dtype=bool)
+    hinge = jax.nn.relu(distances[:, :, None] - distances[:, None, :] + margin)
+    triplets = positive[:, :, None] & ~alike[:, None, :]
+    return jnp.sum(jnp.where(triplets, hinge, 0.0)) / jnp.maximum(jnp.sum(triplets), 1)
+
+
+def polarisation(
+    codes: Float[Array, "n b"], centres: Float[Array, "n b"], margin: Float[Array, ""] | float = 1.0
+) -> Float[Array, " n"]:
+    """Polarisation loss max(0, margin - u t), a mean over bits (Fan 2020, DPN).
+
+    It is 0 where every number u lies on the side of its target t, -1 or 1, by the margin. With a
+    margin of 1 its sum over bits is at least the Hamming distance of sign(u) and t.
+    """
+    return jnp.mean(jax.nn.relu(margin - codes * centres), axis=1)
+
+
+def cosine_logits(codes: Float[Array, "n b"], book: Float[Array, "k b"]) -> Float[Array, "n k"]:
+    """Cosine of each code with the code of each class."""
+    lengths = jnp.sqrt(jnp.sum(codes**2, axis=1, keepdims=True) + 1e-12)
+    return jnp.dot(codes / lengths, book.T) / jnp.linalg.norm(book, axis=1)[None]
+
+
+def cosine_margin(
+    codes: Float[Array, "n b"],
+    labels: Int[Array, " n"],
+    book: Float[Array, "k b"],
+    scale: Float[Array, ""] | float,
+    margin: Float[Array, ""] | float,
+) -> Float[Array, " n"]:
+    """Softmax cross-entropy of scale (cos(u, t_c) - margin [c = label]) (Hoe 2021, OrthoHash).
+
+    Args:
+        codes: real numbers whose signs are the bits.
+        labels: classes.
+        book: the fixed code of each class, -1 and 1.
+        scale: factor of all logits.
+        margin: what the cosine with the label's code must exceed the others by.
+    """
+    own = jax.nn.one_hot(labels, len(book))
+    logits = scale * (cosine_logits(codes, book) - margin * own)
+    return softmax_cross_entropy(logits, labels)
+
+
+def cosine_matching(codes: Float[Array, "n b"], features: Float[Array, "n d"]) -> Float[Array, ""]:
+    """Mean squared difference of the cosines of codes and of features (Li 2021, BiHalf).
+
+    Over the pairs of row i of the first half of the batch with row i of the second.
+    """
+    half = len(codes) // 2
+    pairs = [(z[:half], z[half : 2 * half]) for z in (codes, features)]
+    of_codes, of_features = (_cosines(a, b) for a, b in pairs)
+    return jnp.mean((of_codes - of_features) ** 2)
+
+
+def _cosines(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> Float[Array, " n"]:
+    squares = jnp.sum(a**2, axis=1) * jnp.sum(b**2, axis=1)
+    return jnp.sum(a * b, axis=1) * jax.lax.rsqrt(squares + 1e-12)
+
+
+def neighbor_clustering(
+    logits: Float[Array, "m k"], entropy_weight: Float[Array, ""] | float = 5.0
+) -> Float[Array, ""]:
+    """Clusters that an image shares with its neighbor (Van Gansbeke 2020, SCAN, eq. 2), in nats.
+
+    Row i of the first half of the logits and row i of the second are an image and its neighbor. The
+    loss is the mean of -log <p, q> of their probabilities of the clusters, less entropy_weight
+    times the entropy of the mean probabilities, which keeps all clusters in use.
+    """
+    half = len(logits) // 2
+    log_p = jax.nn.log_softmax(logits)
+    agreement = jax.nn.logsumexp(log_p[:half] + log_p[half : 2 * half], axis=1)
+    mean = jnp.mean(jnp.exp(log_p), axis=0)
+    entropy = -jnp.sum(mean * jnp.log(jnp.maximum(mean, 1e-12)))
+    return -jnp.mean(agreement) - entropy_weight * entropy
+
+
+def symmetric_bernoulli_kl(logits: Float[Array, "m b"]) -> Float[Array, " n"]:
+    """KL divergence between the bits of two views, both ways (Qiu 2021, CIBHash), summed over bits.
+
+    Row i of the first half of the logits and row i of the second are two views of an image. In each
+    direction (KL(p || q) + KL(q || p)) / 2 the second distribution has no gradient.
+    """
+    half = len(logits) // 2
+    a, b = logits[:half], logits[half:]
+
+    def divergence(a, b):
+        b = jax.lax.stop_gradient(b)
+        difference = jax.nn.log_sigmoid(a) - jax.nn.log_sigmoid(b)
+        other = jax.nn.log_sigmoid(-a) - jax.nn.log_sigmoid(-b)
+        return jnp.sum(jax.nn.sigmoid(a) * difference + jax.nn.sigmoid(-a) * other, axis=1)
+
+    return (divergence(a, b) + divergence(b, a)) / 2
+
+
 def central_similarity(
     logits: Float[Array, "n b"], centres: Float[Array, "n b"]
 ) -> Float[Array, " n"]:
@@ -162,21 +293,24 @@ def central_similarity(
 def hash_centres(num_classes: int, bits: int, seed: int = 0) -> Float[np.ndarray, "k b"]:
     """A code of -1 and 1 for each class, far from the other codes (Yuan 2020, algorithm 1).
 
-    If bits is a power of two and there are at most 2 bits classes, the codes are rows of a Hadamard
-    matrix and then their negatives: any two differ in at least half of the bits. Otherwise they are
-    random codes with as many ones as minus ones: each is the one of 20,000 candidates that lies
-    farthest from the nearest code before it.
+    If bits is a power of two and there are at most 2 bits classes, the codes are random rows of a
+    Hadamard matrix, negated at random, and then their negatives: any two differ in at least half of
+    the bits. Its first rows, which are often taken, repeat their columns: of 10 classes 64 bits
+    would hold 16 different ones, and 4 that are the same for all. Otherwise they are random codes
+    with as many ones as minus ones: each is the one of 20,000 candidates that lies farthest from
+    the nearest code before it.
 
     Raises ValueError if the bits are too few to tell the classes apart.
     """
     if num_classes < 1 or bits < 1:
         raise ValueError(f"num_classes and bits must be at least 1, got {num_classes} and {bits}")
+    random = np.random.RandomState(seed)  # NumPy will not change the numbers that it gives
     if bits & (bits - 1) == 0 and num_classes <= 2 * bits:
         hadamard = np.ones((1, 1), np.float32)
         while len(hadamard) < bits:
             hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
-        return np.concatenate([hadamard, -hadamard])[:num_classes]
-    random = np.random.RandomState(seed)  # NumPy will not change the numbers that it gives
+        rows = hadamard[random.permutation(bits)] * random.choice([-1, 1], bits)[:, None]
+        return np.concatenate([rows, -rows])[:num_classes].astype(np.float32)
     half = np.where(np.arange(bits) < bits // 2, -1, 1).astype(np.float32)
     codes = half[np.argsort(random.random_sample((20_000, bits)), axis=1)]
     centres, nearest = [half], np.full(len(codes), -bits, np.float32)

@@ -51,6 +51,34 @@ sign_identity.defvjp(lambda z: (_signs(z), None), lambda _, g: (g,))
 
 
 @jax.custom_vjp
+def half_signs(
+    z: Float[Array, "n b"], weight: Float[Array, ""] | float = 0.0
+) -> Float[Array, "n b"]:
+    """Forward the upper half of each column becomes 1, the rest -1: bits of maximal entropy.
+
+    Of an odd number of rows one more becomes -1; equal numbers are ranked by row. Backward the
+    whole gradient passes, plus weight (z - bits) / size, which pulls z to its bits (Li 2021,
+    BiHalf, whose weight is 6).
+    """
+    n = len(z)
+    ranks = jnp.argsort(jnp.argsort(-z, axis=0, stable=True), axis=0)
+    return jnp.where(ranks < n // 2, 1.0, -1.0).astype(z.dtype)
+
+
+def _half_forward(z, weight=0.0):
+    bits = half_signs(z, weight)
+    return bits, (weight * (z - bits) / z.size, jnp.zeros_like(jnp.asarray(weight)))
+
+
+def _half_backward(residuals, g):
+    pull, nothing = residuals
+    return g + pull, nothing
+
+
+half_signs.defvjp(_half_forward, _half_backward)
+
+
+@jax.custom_vjp
 def sign_zero_gradient(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Sign forward; no gradient backward (Torres 2018, eq. 3.1).
 

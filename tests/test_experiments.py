@@ -41,7 +41,8 @@ from jaxret.hashers import weights
 
 __all__ = ["in_process"]
 SMALL = ("--hidden=16", "--latent_dim=4", "--epochs=2")
-SCRIPTS = ("train_vae", "train_autoencoder", "train_hasher", "baseline", "reproduce")
+SCRIPTS = ("train_vae", "train_autoencoder", "train_hasher", "train_method", "baseline",
+           "reproduce")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jaxret import evaluate
-from jaxret.hashers import HASHERS, load_encoder, save_encoder
+from jaxret.hashers import HASHERS, METHODS, load_encoder, save_encoder
 from jaxret.hashers.keep import make_hasher
 
 SHAPE, CLASSES, N = (8, 8, 1), 3, 48
@@ -36,9 +36,17 @@ SMALL = {
     "sdh": {"anchors": 20, "iterations": 2},
 }
 SETTINGS |= {name: {"bits": BITS} | settings for name, settings in SMALL.items()}
+METHOD = NETWORK | {"bits": BITS, "num_classes": CLASSES, "trunk": "dense", "hidden": (8,)}
+SETTINGS |= dict.fromkeys(METHODS, METHOD)
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
-every = pytest.mark.parametrize("name", HASHERS)
+# The methods share one trainer: these, with a book and with pairs, stand for all in a quick run.
+QUICK = ("cnnh", "contrastive")
+SLOW = [name for name in METHODS if name not in QUICK]
+every = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in HASHERS],
+)
 
 
 def images_and_labels(seed=0):

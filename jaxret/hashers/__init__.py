@@ -5,6 +5,7 @@ plain values, and what it makes is a `Hasher`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from . import recipes
 from .autoencoder import AutoencoderSettings, autoencoder_hasher
@@ -14,6 +15,7 @@ from .deep import DeepSettings, deep_hasher, functions_of
 from .keep import Encoder, load_encoder, save_encoder
 from .kernel import ksh_hasher, sdh_hasher
 from .latents import LATENTS
+from .methods import METHODS
 from .network import weights
 from .pairs import bre_hasher, mlh_hasher
 from .pretrained import extractor_of, labels_hasher, look_hasher, photo_hasher
@@ -25,6 +27,7 @@ from .shallow import (
     pcarr_hasher,
     pixels_hasher,
 )
+from .shared import MethodSettings, method_hasher
 from .spectral import sh_hasher
 from .vae import VaeSettings, vae_hasher
 
@@ -47,15 +50,18 @@ HASHERS: dict[str, Callable[..., Hasher]] = {
     "photo": photo_hasher,
     "labels": labels_hasher,
     "look": look_hasher,
+    **{name: partial(method_hasher, name) for name in METHODS},
 }
 
 __all__ = [
     "HASHERS",
     "LATENTS",
+    "METHODS",
     "AutoencoderSettings",
     "DeepSettings",
     "Encoder",
     "Hasher",
+    "MethodSettings",
     "VaeSettings",
     "autoencoder_hasher",
     "bre_hasher",
@@ -70,6 +76,7 @@ __all__ = [
     "load_encoder",
     "look_hasher",
     "lsh_hasher",
+    "method_hasher",
     "mlh_hasher",
     "pca_hasher",
     "pcah_hasher",

@@ -5,7 +5,7 @@ SCHEDULES, RELAXATIONS and TERMS name what a recipe is made of.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,7 +85,9 @@ class Outputs(NamedTuple):
     code: Float[Array, "n b"]
     logits: Float[Array, "n k"]
     labels: Int[Array, " n"]
-    centres: Float[Array, "n b"] | None  # of each image's class, for "central"
+    centres: Float[Array, "n b"] | None  # the fixed code of each image's class
+    book: Float[Array, "k b"] | None = None  # the fixed code of each class
+    x: Float[Array, "n *shape"] | None = None  # what the network sees
 
 
 # Each is a mean over the batch or its pairs; a setting of the same name is its weight.
@@ -215,7 +217,7 @@ def deep_hasher(
         batch_size=chosen.batch_size,
         scan=jax.default_backend() != "cpu",  # see train.make_epoch_loop
         horizon=chosen.schedule != "constant",
-        prepare=lambda images: {"mean": mean_image(images)},
+        prepare=lambda images, labels: {"mean": mean_image(images)},
         check=partial(check_labels, num_classes=num_classes),
         image_shape=image_shape,
     )
@@ -293,34 +295,72 @@ def _normal(mean, images):
 
 
 def _loss(model, visible, code_of, settings, image_shape):
-    terms, centres = select(TERMS, settings.terms()), None
-    augmentation = crop_augmentation(settings, image_shape)
+    terms, book = select(TERMS, settings.terms()), None
     if "central" in terms:  # which needs bits enough to tell the classes apart
-        centres = jnp.asarray(losses.hash_centres(model.num_classes, model.bits))
+        book = jnp.asarray(losses.hash_centres(model.num_classes, model.bits))
+    loss = network_loss(
+        model, terms, visible, code_of,
+        lambda state, images: _normal(state["mean"], images),
+        lambda state: book,
+        crop_augmentation(settings, image_shape),
+    )  # fmt: skip
+    return _with_average(loss) if settings.ema else loss
+
+
+def network_loss(
+    model: Any,
+    terms: Mapping[str, Term],
+    visible: Callable,
+    code_of: Callable,
+    normal: Callable[[Any, Array], Float[Array, "n *shape"]],
+    book_of: Callable[[Any], Float[Array, "k b"] | None],
+    augmentation: Augment | None = None,
+) -> train.Loss:
+    """Return the loss of a network with a hash layer: a weighted sum of terms of `Outputs`.
+
+    Args:
+        model: gives the hash layer's units and the classes' logits, as HashNet does.
+        terms: the objective; see `objective`.
+        visible: what the classifier sees of the units.
+        code_of: the code that the terms shape, from the units.
+        normal: (model_state, images) -> what the network is given.
+        book_of: (model_state) -> the fixed code of each class, or None.
+        augmentation: changes what the network is given, in training.
+    """
 
     def loss(params, model_state, key, images, labels, hyper):
         augment_key, dropout_key = jax.random.split(key)
-        x = _normal(model_state["mean"], images)
+        x = normal(model_state, images)
         if augmentation is not None:
             x = augmentation(augment_key, x)
-        statistics = {"batch_stats": model_state["batch_stats"]}
+        statistics = {n: value for n, value in model_state.items() if n == "batch_stats"}
         (z, logits), statistics = network.run_training(
             model, params, statistics, dropout_key, x, visible
         )
-        targets = None if centres is None else centres[labels]
-        outputs = Outputs(z, code_of(z), logits, labels, targets)
+        book = book_of(model_state)
+        centres = None if book is None else book[labels]
+        outputs = Outputs(z, code_of(z), logits, labels, centres, book, x)
         value, told = weighted_sum(terms, outputs, hyper)
-        accuracy = jnp.mean(jnp.argmax(logits, axis=1) == labels)
-        model_state = model_state | statistics
-        if settings.ema:
-            weights = {"params": params, **statistics}
-            model_state["average"] = _averaged(model_state["average"], weights, hyper)
-        return value, (model_state, told | {"accuracy": accuracy})
+        if "classification" in terms:
+            told["accuracy"] = jnp.mean(jnp.argmax(logits, axis=1) == labels)
+        return value, (model_state | statistics, told)
 
     return loss
 
 
-def crop_augmentation(settings: DeepSettings, image_shape: tuple[int, int, int]) -> Augment | None:
+def _with_average(loss):
+    """A loss that also keeps the mean of the weights, as `ema` asks for."""
+
+    def averaging(params, model_state, key, images, labels, hyper):
+        value, (model_state, told) = loss(params, model_state, key, images, labels, hyper)
+        weights = {"params": params, "batch_stats": model_state["batch_stats"]}
+        average = _averaged(model_state["average"], weights, hyper)
+        return value, (model_state | {"average": average}, told)
+
+    return averaging
+
+
+def crop_augmentation(settings: Any, image_shape: tuple[int, int, int]) -> Augment | None:
     """The mirroring, cropping and cutout that settings ask for, None if they ask for none."""
     side = min(image_shape[:2])
     pad, hole = round(settings.crop * side), round(settings.cutout * side)
@@ -351,7 +391,7 @@ def descent(schedule: Schedule, nesterov: bool) -> Callable[..., optax.GradientT
     def optimizer(hyper):
         rate = hyper["learning_rate"] * schedule(hyper["step"] / hyper["steps"])
         return optax.chain(
-            optax.add_decayed_weights(hyper["weight_decay"], mask=_decayed),
+            optax.add_decayed_weights(hyper["weight_decay"], mask=decayed),
             optax.scale(-rate),
             optax.trace(MOMENTUM, nesterov),
         )
@@ -359,6 +399,9 @@ def descent(schedule: Schedule, nesterov: bool) -> Callable[..., optax.GradientT
     return optimizer
 
 
-def _decayed(params):
-    """Weights and the factors of batch normalisation; neither biases nor its shifts."""
+def decayed(params: Any) -> Any:
+    """Which parameters decay, a tree of booleans: weights and the factors of batch normalisation.
+
+    Neither biases nor its shifts decay.
+    """
     return jax.tree.map_with_path(lambda path, _: path[-1].key in ("kernel", "scale"), params)

@@ -34,7 +34,7 @@ def apply(model: nn.Module, params: PyTree, x: Any, method: str) -> Any:
 
 
 def initial(
-    model: nn.Module, key: PRNGKeyArray, image_shape: tuple[int, int, int], draw: Callable
+    model: nn.Module, key: PRNGKeyArray, image_shape: tuple[int, ...], draw: Callable
 ) -> tuple[PyTree, PyTree]:
     """First parameters and model_state."""
     model_state = dict(model.init(key, jnp.zeros((1, *image_shape)), draw))
@@ -46,9 +46,9 @@ def run_training(
     params: PyTree,
     model_state: PyTree,
     key: PRNGKeyArray,
-    x: Float[Array, "n h w c"],
+    x: Float[Array, "n *shape"],
     draw: Callable,
-) -> tuple[tuple[Float[Array, "n p"], Float[Array, "n *shape"]], PyTree]:
+) -> tuple[tuple[Float[Array, "n p"], Float[Array, "n *made"]], PyTree]:
     """The latent's parameters and what the model makes of them, then the new model_state.
 
     Dropout is by the key.

@@ -112,3 +112,18 @@ DRHN_OURS = Recipe(
     DRHN_MODERN | GREEDY | {"mirror": True, "crop": 0.125, "epochs": 86, "batch_size": 128},
     "one cycle, smoothed labels, classified by sign",
 )
+
+
+# Vectors such as a pretrained network's features: chosen on held-out training images of CIFAR-10,
+# see experiments/hashing/RESULTS.md.
+ON_FEATURES: Settings = {
+    "components": 256, "unit": True, "dropout": 0.2, "learning_rate": 0.003, "batch_size": 512,
+    "epochs": 5,
+}  # fmt: skip
+
+
+def on_features(method: str, knn_positives: int = 0, **settings: Any) -> Recipe:
+    """Ours for a method of METHODS on the features of a pretrained network."""
+    how = "256 components of unit length, {epochs} epochs"
+    positives = f", {knn_positives} positives" if knn_positives else ""
+    return Recipe(method, ON_FEATURES | settings, how + positives, knn_positives)

@@ -25,18 +25,19 @@ class Training(NamedTuple):
     pairs: bool = False  # whether the loss compares each image with a positive
     needs_positives: bool = False  # whether two copies of an image are no pair, for want of noise
     horizon: bool = False  # whether a schedule depends on the number of epochs
-    # What is measured on the training images before the first step and kept in model_state.
-    prepare: Callable[[Any], dict[str, np.ndarray]] = lambda images: {}
+    # What is measured on the training images and labels before the first step and kept in
+    # model_state.
+    prepare: Callable[[Any, Any], dict[str, np.ndarray]] = lambda images, labels: {}
     # Raises ValueError for images and labels that the loss cannot learn from.
     check: Callable[[Any, Any], None] = lambda images, labels: None
-    image_shape: tuple[int, int, int] | None = None  # of the images; None: any
+    image_shape: tuple[int, ...] | None = None  # of an image or a vector; None: any
 
 
-def start(training: Training, key: PRNGKeyArray, images: Any) -> TrainState:
-    """The first state of a run on these images."""
+def start(training: Training, key: PRNGKeyArray, images: Any, labels: Any = None) -> TrainState:
+    """The first state of a run on these images, with labels where it learns from them."""
     images = inputs.accept(images, training.image_shape)
     state = run_once(training.trainer.init, key, training.hyper)
-    return _prepared(state, training.prepare(images))
+    return _prepared(state, training.prepare(images, labels))
 
 
 def _prepared(state: TrainState, measured: dict[str, np.ndarray]) -> TrainState:
@@ -77,7 +78,7 @@ def run(
     """
     images = inputs.accept(images, training.image_shape)
     training.check(images, labels)
-    state = start(training, key, images) if state is None else state
+    state = start(training, key, images, labels) if state is None else state
     hyper = training.hyper
     state, told = _trained(training, state, hyper, images, labels, positives, mesh, on_epoch)
     return state, {name: float(value) for name, value in told.items()}
@@ -120,7 +121,8 @@ def run_all(
         return training.hyper[start]
 
     hyper = {name: jnp.array([scalar(t, name) for t in trainings], jnp.float32) for name in names}
-    state = _prepared(sweep_init(first.trainer, jnp.stack(keys), hyper), first.prepare(images))
+    measured = first.prepare(images, labels)
+    state = _prepared(sweep_init(first.trainer, jnp.stack(keys), hyper), measured)
     state, told = _trained(first, state, hyper, images, labels, positives, None, on_epoch)
     return [
         (unstack(state, i), {n: float(np.broadcast_to(v, len(keys))[i]) for n, v in told.items()})

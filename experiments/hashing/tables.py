@@ -1,0 +1,82 @@
+"""Hashing methods beside each other: one data set, the same features, queries and gallery for all.
+
+CIFAR-10, 10,000 queries, 50,000 gallery images (cifar10-full@1000). Features are those of the
+pretrained EfficientNet-Lite0, of images enlarged to 96 or 128 pixels; no method changes them.
+"unsupervised" never sees a label; "supervised" learns from all 50,000. Settings of training were
+chosen on held-out training images; see RESULTS.md. What papers publish was measured with other
+features, so it stands in RESULTS.md and not here.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from table import Row, Table, flags_of
+
+from jaxret.hashers.recipes import Recipe, on_features
+
+NEIGHBORS = 10  # positives of each image
+# name -> what it learns by
+WITHOUT_LABELS = {
+    "LSH": Recipe("lsh", {}, "centred"),
+    "ITQ": Recipe("itq", {}, "50 iterations"),
+    "BiHalf": on_features("bihalf", dropout=0.0, learning_rate=0.001, batch_size=128),
+    "CIBHash": on_features("cibhash", NEIGHBORS, epochs=10),
+    "contrastive (ours)": on_features("contrastive", NEIGHBORS, epochs=10),
+}
+WITH_LABELS = {
+    "CNNH": on_features("cnnh"),
+    "CNNH+": on_features("cnnh", classification=1.0),
+    "DNNH": on_features("dnnh", batch_size=128, learning_rate=0.001),
+    "DHN": on_features("dhn"),
+    "CNNBH": on_features("cnnbh"),
+    "DLBHC": on_features("dlbhc"),
+    "HashNet": on_features("hashnet"),
+    "CSQ": on_features("csq"),
+    "DPN": on_features("dpn"),
+    "OrthoHash": on_features("orthohash"),
+    "GreedyHash": on_features("greedyhash"),
+}
+SCALARS = ("classification",)  # of methods; all other settings are flags of their own
+
+
+def features_flags(recipe: Recipe, size: int) -> dict[str, Any]:
+    """Return flags of train_method, without bits: a method on features of enlarged images.
+
+    Args:
+        recipe: what the method learns by.
+        size: pixels a side that images are enlarged to.
+    """
+    settings = flags_of(recipe)
+    scalars = ",".join(f"{n}={settings.pop(n)}" for n in SCALARS if n in settings)
+    given = {"method": recipe.hasher, "features": f"efficientnet-lite0@{size}"}
+    return settings | given | {"scalars": scalars, "eval_k": 1000}
+
+
+def _rows(
+    methods: dict[str, Recipe], sizes: Sequence[int], lengths: Sequence[int]
+) -> Iterator[Row]:
+    for size in sizes:
+        for name, recipe in methods.items():
+            for bits in lengths:
+                series = f"{name}, {size} pixels"
+                flags = features_flags(recipe, size) | {"bits": bits}
+                about = {"description": recipe.description, "x": bits, "series": series}
+                yield Row(f"{series}, {bits} bits", None, None, flags, **about)
+
+
+TABLE = {
+    "dataset": "cifar10",
+    "protocol": "cifar10-full@1000",
+    "script": "train_method",
+    "metric": "map@1000/retrieved",
+    "extra_metrics": (
+        "map@all/all", "map@1000/retrieved/expected", "precision@1000", "precision@radius2",
+        "balance", "distinct_codes", "fit_seconds", "encode_seconds",
+    ),
+}  # fmt: skip
+TABLES = {
+    "unsupervised": Table("codes of pretrained features, without labels",
+                          tuple(_rows(WITHOUT_LABELS, (128, 96), (16, 32, 64))), "bits", **TABLE),
+    "supervised": Table("codes of pretrained features, 50,000 labels",
+                        tuple(_rows(WITH_LABELS, (128,), (48, 12))), "bits", **TABLE),
+}  # fmt: skip

@@ -1,0 +1,40 @@
+"""The script of deep methods: on features, with positives, and what it says of codes."""
+
+import pytest
+import train_method
+from marks import slow
+from scripts import in_process, refusal, run
+
+from jaxret.hashers import METHODS
+
+__all__ = ["in_process"]
+
+
+@slow
+def test_codes_of_features_without_labels_are_scored(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXRET_FEATURES_DIR", str(tmp_path / "features"))
+    flags = ("--method=contrastive", "--features=layout", "--knn_positives=5", "--bits=16")
+    training = ("--epochs=10", "--components=20", "--unit", "--scalars=temperature=0.2")
+    result = run(train_method, tmp_path / "run", *flags, *training)
+    metrics = result["metrics"]
+    assert metrics["map@1000/retrieved"] > 0.5
+    assert 0 <= metrics["balance"] < 1
+    assert 16 < metrics["distinct_codes"] <= result["protocol"]["gallery"]
+    assert metrics["encode_seconds"] > 0
+
+
+def test_flags_that_make_no_sense_are_refused_in_one_line(tmp_path):
+    for flags, said in (
+        (("--method=vae2",), "--method must be one of vae"),
+        (("--method=dhn", "--scalars=alpha"), "--scalars must be name=number, got 'alpha'"),
+        (("--method=dhn", "--scalars=alpha=1"), "alpha is no setting of this hasher"),
+    ):
+        assert said in refusal(train_method, tmp_path, *flags)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_hidden_layers_of_a_method_are_its_own_unless_flags_say_otherwise(name):
+    config = train_method.MethodConfig(workdir="w", method=name)
+    assert "hidden" not in config.settings()
+    none = train_method.MethodConfig(workdir="w", method=name, hidden="none")
+    assert none.settings()["hidden"] == ()
