@@ -20,7 +20,14 @@ import harness
 from harness import Config, flag
 from table import COLUMNS, Table, chart, markdown, run_tables
 
-PAPERS = ("torres2018", "sahu", "gamal", "jimenez2017", "photos")  # folders with a tables.py
+PAPERS = (
+    "torres2018",
+    "sahu",
+    "gamal",
+    "jimenez2017",
+    "photos",
+    "landmarks",
+)  # folders with a tables.py
 
 
 @dataclasses.dataclass(frozen=True)

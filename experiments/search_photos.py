@@ -84,7 +84,7 @@ def hasher(config: PhotosConfig, protocol: Any) -> Any:
         recipe = recipes.DRHN_OURS.replace(**changes)
         num_classes = len(protocol.train.class_names)
         return hashers.deep_hasher(config.bits or 48, num_classes, shape, 1, **recipe.settings)
-    return _extracted(config)
+    return extracted(config.method, config.centre)
 
 
 def positives(config: PhotosConfig, images: Any) -> None:
@@ -140,28 +140,33 @@ def _on_features(hasher: Any) -> Any:
     )
 
 
-def _extracted(config: PhotosConfig) -> Any:
-    """Return a hasher that learns at most a mean: features as they are."""
+def extracted(method: str, centre: bool = False) -> Any:
+    """Return a hasher that learns at most a mean: features as they are.
+
+    Args:
+        method: `features` of the pretrained network, or a key of FEATURES.
+        centre: whether the mean is subtracted from features of unit length.
+    """
     import numpy as np
 
     from jaxret import features
     from jaxret.hashers import Hasher, extractor_of, photo_hasher
 
-    if config.method == "features":
+    if method == "features":
         extractor, distance = extractor_of(photo_hasher()), "cosine"
     else:
-        extractor, distance = features.FEATURES[config.method](), "euclidean"
+        extractor, distance = features.FEATURES[method](), "euclidean"
 
     def vectors(images):
         x = _features(extractor, images)
-        if config.centre:
+        if centre:
             return x / np.linalg.norm(x, axis=1, keepdims=True)
         # Of square roots, Euclidean distance is the Hellinger distance of histograms.
-        return np.sqrt(x) if config.method == "colour-histogram" else x
+        return np.sqrt(x) if method == "colour-histogram" else x
 
     def fit(key, images, labels=None):
         del key, labels
-        return {"mean": vectors(images).mean(axis=0) if config.centre else 0.0}, {}
+        return {"mean": vectors(images).mean(axis=0) if centre else 0.0}, {}
 
     return Hasher(fit, lambda params, images: vectors(images) - params["mean"], distance)
 

@@ -10,6 +10,7 @@ from . import recipes
 from .autoencoder import AutoencoderSettings, autoencoder_hasher
 from .base import Hasher, fit_all
 from .correlation import itqcca_hasher
+from .classifier import ClassifierSettings, classifier_hasher
 from .deep import DeepSettings, deep_hasher, functions_of
 from .keep import Encoder, load_encoder, save_encoder
 from .kernel import ksh_hasher, sdh_hasher
@@ -31,6 +32,7 @@ from .vae import VaeSettings, vae_hasher
 HASHERS: dict[str, Callable[..., Hasher]] = {
     "vae": vae_hasher,
     "autoencoder": autoencoder_hasher,
+    "classifier": classifier_hasher,
     "deep": deep_hasher,
     "pixels": pixels_hasher,
     "pca": pca_hasher,
@@ -53,12 +55,14 @@ __all__ = [
     "HASHERS",
     "LATENTS",
     "AutoencoderSettings",
+    "ClassifierSettings",
     "DeepSettings",
     "Encoder",
     "Hasher",
     "VaeSettings",
     "autoencoder_hasher",
     "bre_hasher",
+    "classifier_hasher",
     "deep_hasher",
     "extractor_of",
     "fit_all",
