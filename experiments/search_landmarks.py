@@ -75,7 +75,8 @@ def hasher(config: LandmarksConfig, protocol: Any) -> Any:
     """Return the hasher of a method; of a model, one that keeps its best epoch."""
     if config.method in MODELS:
         return _model(config, protocol)
-    return search_photos.extracted("pixels" if config.method == "random" else config.method)
+    method = "pixels" if config.method == "random" else config.method
+    return search_photos.extracted(*search_photos.extractor_for(method))
 
 
 def _model(config: LandmarksConfig, protocol: Any) -> Any:

@@ -27,6 +27,14 @@ from .shallow import (
     pixels_hasher,
 )
 from .spectral import sh_hasher
+from .pretrained import (
+    extractor_of,
+    feature_autoencoder_hasher,
+    labels_hasher,
+    look_hasher,
+    photo_hasher,
+)
+from .shallow import itq_hasher, lsh_hasher, pca_hasher, pcah_hasher, pixels_hasher
 from .vae import VaeSettings, vae_hasher
 
 HASHERS: dict[str, Callable[..., Hasher]] = {
@@ -48,6 +56,7 @@ HASHERS: dict[str, Callable[..., Hasher]] = {
     "sdh": sdh_hasher,
     "photo": photo_hasher,
     "labels": labels_hasher,
+    "feature_autoencoder": feature_autoencoder_hasher,
     "look": look_hasher,
 }
 
@@ -65,6 +74,7 @@ __all__ = [
     "classifier_hasher",
     "deep_hasher",
     "extractor_of",
+    "feature_autoencoder_hasher",
     "fit_all",
     "functions_of",
     "itq_hasher",

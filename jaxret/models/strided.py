@@ -7,11 +7,12 @@ M3       96 pixels -> 48 -> 24 -> 12 -> 11, and back 11 -> 23 -> 47 -> 96
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from .autoencoder import Autoencoder
-from .layers import XAVIER
+from .layers import XAVIER, relu_pool
 
 KERNEL, PADDING, WINDOW = 3, 1, 2  # of the encoder's convolutions, and of its pooling
 
@@ -43,6 +44,14 @@ class Up(NamedTuple):
         return (side - 1) * self.stride + self.kernel - 2 * self.padding
 
 
+def _pooled(x, stride):
+    """ReLU and the largest number of windows of 2 x 2, a last odd row and column left out."""
+    if stride == WINDOW:
+        return relu_pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
+    x = jnp.maximum(x[:, :-1], x[:, 1:])
+    return nn.relu(jnp.maximum(x[:, :, :-1], x[:, :, 1:]))
+
+
 class StridedEncoder(nn.Module):
     """Blocks of `Down`; the features are the last map, flattened. Pixels are shown as -1 to 1."""
 
@@ -53,10 +62,10 @@ class StridedEncoder(nn.Module):
     def __call__(self, images: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
         x = 2 * images - 1
         for block in self.blocks:
-            strides, padding = (block.stride,) * 2, PADDING
-            x = nn.Conv(block.features, (KERNEL,) * 2, strides, padding, kernel_init=XAVIER)(x)
+            strides = (block.stride,) * 2
+            x = nn.Conv(block.features, (KERNEL,) * 2, strides, PADDING, kernel_init=XAVIER)(x)
             x = nn.BatchNorm(not train, momentum=0.9)(x) if self.batch_norm else x
-            x = nn.max_pool(nn.relu(x), (WINDOW,) * 2, (block.pool_stride,) * 2)
+            x = _pooled(x, block.pool_stride)
         return x.reshape(len(x), -1)
 
 
@@ -82,12 +91,12 @@ class StridedDecoder(nn.Module):
         return 2 * _transposed(self.last)(x)
 
 
-def _transposed(block):
-    around = block.kernel - 1 - block.padding  # zeros around the map once it is spread out
+def _transposed(layer):
+    around = layer.kernel - 1 - layer.padding  # zeros around the map once it is spread out
     return nn.ConvTranspose(
-        block.features,
-        (block.kernel,) * 2,
-        (block.stride,) * 2,
+        layer.features,
+        (layer.kernel,) * 2,
+        (layer.stride,) * 2,
         ((around, around),) * 2,
         kernel_init=XAVIER,
     )
