@@ -5,8 +5,8 @@
 
 The first stage is a classifier that is trained here (trunk, two-stage; see train_classifier.py) or
 a pretrained network that sees 96 pixels a side (features, features-autoencoder, photo, labels).
-The second stage is an autoencoder of the features, bits of PCA and ITQ, or a hash layer. `end-to-end`
-is the published approach 1, an autoencoder of pixels.
+The second stage is an autoencoder of the features, bits of PCA and ITQ, or a hash layer.
+`end-to-end` is the published approach 1, an autoencoder of pixels.
 
 Precision, recall and F1 take each of the first 10 results as a guess at its query's class. Queries
 are strictly outside the gallery; scores that end in /leaky are of a gallery that holds them, too.
@@ -173,7 +173,7 @@ def score(
 def guesses(
     query: Any, gallery: Any, query_labels: Any, labels: Any, distance: str
 ) -> dict[str, float]:
-    """Return precision, recall and F1 of each of the first results as a guess, and a vote's accuracy.
+    """Return precision, recall and F1 of the first results as guesses, and a vote's accuracy.
 
     Args:
         query: codes.

@@ -84,14 +84,15 @@ class StridedDecoder(nn.Module):
     def __call__(self, z: Float[Array, "n d"], train: bool = False) -> Float[Array, "n h w c"]:
         x = z.reshape(len(z), self.first_side, self.first_side, -1)
         for block in self.blocks:
-            x = _transposed(block)(x)
+            x = transposed(block)(x)
             x = nn.BatchNorm(not train, momentum=0.9)(x) if block.norm == "before" else x
             x = nn.relu(x)
             x = nn.BatchNorm(not train, momentum=0.9)(x) if block.norm == "after" else x
-        return 2 * _transposed(self.last)(x)
+        return 2 * transposed(self.last)(x)
 
 
-def _transposed(layer):
+def transposed(layer: Up) -> nn.ConvTranspose:
+    """Return the module of a layer of the decoder."""
     around = layer.kernel - 1 - layer.padding  # zeros around the map once it is spread out
     return nn.ConvTranspose(
         layer.features,
@@ -130,13 +131,13 @@ def strided_autoencoder(
     side = height
     for block in down:
         side = block.side(side)
-    made = first = side
+    made = first = side  # the encoder's last map
     for layer in up:
         made = layer.side(made)
     if not height == width == made:
         raise ValueError(
-            f"images must be squares of {made} pixels, which is what this decoder makes of "
-            f"{first} x {first}, got {height} x {width}"
+            f"the decoder makes {made} x {made} pixels of images of {height} x {width}; M1 and M2 "
+            "rebuild 92 x 92, M3 96 x 96"
         )
     *between, last = up
     last = last._replace(features=channels)
