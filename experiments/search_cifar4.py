@@ -99,7 +99,7 @@ def hasher(config: TwoStageConfig, protocol: Any) -> Any:
     made = hashers.feature_autoencoder_hasher(
         config.dims, features=FEATURES, **{name: getattr(config, name) for name in names}
     )
-    return search_photos.on_features(made._replace(spec=None) if own else made, extractor)
+    return search_photos.on_features(made, extractor)
 
 
 def _end_to_end(config: TwoStageConfig) -> Any:

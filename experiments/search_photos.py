@@ -140,9 +140,10 @@ def on_features(hasher: Any, extractor: Any = None) -> Any:
         params, info = hasher.fit(key, _features(extractor, images), labels, **options)
         return {name: own for name, own in params.items() if name != "network"}, info
 
-    return hasher._replace(
-        fit=fit, encode=lambda params, images: hasher.encode(params, _features(extractor, images))
-    )
+    def encode(params, images):
+        return hasher.encode(params, _features(extractor, images))
+
+    return hasher._replace(fit=fit, encode=encode, spec=None)  # features are no part of the params
 
 
 def extractor_for(method: str) -> tuple[Any, str]:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, Key, UInt8
+from jaxtyping import Array, Int, Key
 
+from jaxret.inputs import Inputs
 from jaxret.train.steps import (
     Batches,
     Hyper,
@@ -42,7 +43,7 @@ def fit(
     trainer: Trainer,
     state: TrainState,
     hyper: Hyper,
-    images: UInt8[np.ndarray | Array, "n h w c"],
+    images: Inputs,
     labels: Int[np.ndarray | Array, " n"],
     *,
     epochs: int,
@@ -58,7 +59,7 @@ def fit(
         state: Where to start. A leading axis on every leaf (from `sweep_init`) trains as many runs
             in one vmapped program; the scalars of hyper then have that axis too.
         hyper: The scalars of training.
-        images: Training images, kept on the device as bytes.
+        images: Training images, kept on the device as bytes, or vectors.
         labels: Their classes; a loss without labels ignores them.
         epochs: Passes over the images in all.
         batches: How each step's batch is drawn.
