@@ -9,15 +9,21 @@ from collections.abc import Callable
 from . import recipes
 from .autoencoder import AutoencoderSettings, autoencoder_hasher
 from .base import Hasher, fit_all
-from .correlation import itqcca_hasher
 from .classifier import ClassifierSettings, classifier_hasher
+from .correlation import itqcca_hasher
 from .deep import DeepSettings, deep_hasher, functions_of
 from .keep import Encoder, load_encoder, save_encoder
 from .kernel import ksh_hasher, sdh_hasher
 from .latents import LATENTS
 from .network import weights
 from .pairs import bre_hasher, mlh_hasher
-from .pretrained import extractor_of, labels_hasher, look_hasher, photo_hasher
+from .pretrained import (
+    extractor_of,
+    feature_autoencoder_hasher,
+    labels_hasher,
+    look_hasher,
+    photo_hasher,
+)
 from .shallow import (
     itq_hasher,
     lsh_hasher,
@@ -27,14 +33,6 @@ from .shallow import (
     pixels_hasher,
 )
 from .spectral import sh_hasher
-from .pretrained import (
-    extractor_of,
-    feature_autoencoder_hasher,
-    labels_hasher,
-    look_hasher,
-    photo_hasher,
-)
-from .shallow import itq_hasher, lsh_hasher, pca_hasher, pcah_hasher, pixels_hasher
 from .vae import VaeSettings, vae_hasher
 
 HASHERS: dict[str, Callable[..., Hasher]] = {
