@@ -4,6 +4,7 @@ FEATURES: name -> function that returns an `Extractor`. A backbone of one's own 
 JAX function from uint8 images to vectors.
 """
 
+import functools
 from collections.abc import Callable
 
 from .base import Extractor, FeaturesError, check_preprocessing, extract
@@ -17,6 +18,10 @@ FEATURES: dict[str, Callable[[], Extractor]] = {
     "layout": layout,
     "gist": gist,
     "efficientnet-lite0": efficientnet_lite0,
+    # for images of few pixels, such as CIFAR's
+    "efficientnet-lite0@96": functools.partial(efficientnet_lite0, 96),
+    "efficientnet-lite0@128": functools.partial(efficientnet_lite0, 128),
+    "efficientnet-lite0@224": functools.partial(efficientnet_lite0, 224),
 }
 
 __all__ = [
