@@ -200,6 +200,7 @@ def _commit() -> str | None:
 
 
 OTHERS = "others"  # the protocol of scripts whose scores leave a query itself out
+LANDMARKS = "landmarks"  # the split of the landmarks report, of scripts that validate as they train
 
 
 def load_data(config: Config) -> tuple[Any, int]:
@@ -215,13 +216,16 @@ def load_data(config: Config) -> tuple[Any, int]:
     dataset = _place(config)
     if config.protocol == OTHERS and config.FINDS_OTHERS:
         return _hashed(config, _others(config, dataset)), 0
-    protocol = data.load_protocol(
-        config.protocol,
-        dataset,
-        config.data_dir or None,
-        config.image_size,
-        labels=config.labels or None,
-    )
+    if config.protocol == LANDMARKS and config.VALIDATES:
+        protocol = _landmarks(config, dataset)
+    else:
+        protocol = data.load_protocol(
+            config.protocol,
+            dataset,
+            config.data_dir or None,
+            config.image_size,
+            labels=config.labels or None,
+        )
     train.steps_per_epoch(len(protocol.train.images), config.batch_size)
     overlap = data.shared_images(protocol.gallery, protocol.query)
     allowed = max(protocol.known_overlap, config.allowed_overlap)
@@ -254,6 +258,33 @@ def _place(config: Config) -> str:
 
 def _others(config: Config, dataset: str) -> Any:
     """Return all images as training images, gallery and queries: each is sought among others."""
+    from jaxret import data
+
+    images = _everything(config, dataset)
+    title = dataset.rpartition("/")[2]
+    return data.Protocol(f"{title}-{OTHERS}", images, images, images, len(images.labels))
+
+
+def _landmarks(config: Config, dataset: str) -> Any:
+    """Return the parts of the landmarks report; the gallery ends with what validates."""
+    import numpy as np
+
+    from jaxret import data
+
+    images = _everything(config, dataset)
+    if images.names:  # in an order that does not depend on how they were read
+        images = data.take(images, np.argsort(images.names))
+    resized = data.resize_images(images.images, config.image_size)
+    notes = ("split: that of the landmarks report; the gallery ends with what validates",)
+    images = images._replace(images=resized, notes=notes)
+    train, validation, test = (np.flatnonzero(part) for part in data.split_landmarks(images.labels))
+    rows = train, np.concatenate([train, validation]), test
+    title = dataset.rpartition("/")[2]
+    return data.Protocol(f"{title}-{LANDMARKS}", *(data.take(images, part) for part in rows), 0)
+
+
+def _everything(config: Config, dataset: str) -> Any:
+    """Return the images of both splits."""
     import numpy as np
 
     from jaxret import data
@@ -264,9 +295,7 @@ def _others(config: Config, dataset: str) -> Any:
         name: np.concatenate([getattr(part, name) for part in (first, last)])
         for name in ("images", "labels")
     }
-    images = first._replace(**together, names=(*(first.names or ()), *(last.names or ())) or None)
-    title = dataset.rpartition("/")[2]
-    return data.Protocol(f"{title}-{OTHERS}", images, images, images, len(images.labels))
+    return first._replace(**together, names=(*(first.names or ()), *(last.names or ())) or None)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ class Config:
     ADDED: ClassVar[dict[str, Any]] = {"labels": "", "init_from": "", "allowed_overlap": 0}
     # Whether scores leave a query itself out, so that --protocol=others makes sense.
     FINDS_OTHERS: ClassVar[bool] = False
+    # Whether a part of the images chooses the epoch, so that --protocol=landmarks makes sense.
+    VALIDATES: ClassVar[bool] = False
     # Former names, which flagfiles may hold.
     RENAMED: ClassVar[dict[str, str]] = {}
 

@@ -27,6 +27,7 @@ PAPERS = (
     "jimenez2017",
     "photos",
     "hashing",
+    "landmarks",
 )  # folders with a tables.py
 
 

@@ -74,7 +74,7 @@ def hasher(config: PhotosConfig, protocol: Any) -> Any:
     size = {name: value for name in ("bits", "dims") if (value := getattr(config, name))}
     changes = {"epochs": config.epochs, "batch_size": config.batch_size}
     if config.method in ("photo", "labels"):
-        return _on_features(hashers.HASHERS[config.method](**size))
+        return on_features(hashers.HASHERS[config.method](**size))
     if config.method == "look":
         return hashers.look_hasher(**size)
     if config.method == "vae":
@@ -84,7 +84,7 @@ def hasher(config: PhotosConfig, protocol: Any) -> Any:
         recipe = recipes.DRHN_OURS.replace(**changes)
         num_classes = len(protocol.train.class_names)
         return hashers.deep_hasher(config.bits or 48, num_classes, shape, 1, **recipe.settings)
-    return _extracted(config)
+    return extracted(*extractor_for(config.method), config.centre)
 
 
 def positives(config: PhotosConfig, images: Any) -> None:
@@ -125,43 +125,62 @@ def search_others(codes: Any, labels: Any, distance: str, k: int) -> dict[str, f
     }
 
 
-def _on_features(hasher: Any) -> Any:
-    """Return a hasher of features as one of photos, whose features are computed once."""
+def on_features(hasher: Any, extractor: Any = None) -> Any:
+    """Return a hasher of features as one of photos, whose features are computed once.
+
+    Args:
+        hasher: one that takes features.
+        extractor: what computes them; None: the hasher's own.
+    """
     from jaxret.hashers import extractor_of
 
-    extractor = extractor_of(hasher)
+    extractor = extractor or extractor_of(hasher)
 
     def fit(key, images, labels=None, **options):
         params, info = hasher.fit(key, _features(extractor, images), labels, **options)
         return {name: own for name, own in params.items() if name != "network"}, info
 
-    return hasher._replace(
-        fit=fit, encode=lambda params, images: hasher.encode(params, _features(extractor, images))
-    )
+    def encode(params, images):
+        return hasher.encode(params, _features(extractor, images))
+
+    return hasher._replace(fit=fit, encode=encode, spec=None)  # features are no part of the params
 
 
-def _extracted(config: PhotosConfig) -> Any:
-    """Return a hasher that learns at most a mean: features as they are."""
+def extractor_for(method: str) -> tuple[Any, str]:
+    """Return an extractor and the distance of its vectors.
+
+    method is `features`, of the pretrained network, or a key of FEATURES.
+    """
+    from jaxret import features
+    from jaxret.hashers import extractor_of, photo_hasher
+
+    if method == "features":
+        return extractor_of(photo_hasher()), "cosine"
+    return features.FEATURES[method](), "euclidean"
+
+
+def extracted(extractor: Any, distance: str, centre: bool = False) -> Any:
+    """Return a hasher that learns at most a mean: features as they are.
+
+    Args:
+        extractor: what computes them.
+        distance: how they are compared.
+        centre: whether the mean is subtracted from features of unit length.
+    """
     import numpy as np
 
-    from jaxret import features
-    from jaxret.hashers import Hasher, extractor_of, photo_hasher
-
-    if config.method == "features":
-        extractor, distance = extractor_of(photo_hasher()), "cosine"
-    else:
-        extractor, distance = features.FEATURES[config.method](), "euclidean"
+    from jaxret.hashers import Hasher
 
     def vectors(images):
         x = _features(extractor, images)
-        if config.centre:
+        if centre:
             return x / np.linalg.norm(x, axis=1, keepdims=True)
         # Of square roots, Euclidean distance is the Hellinger distance of histograms.
-        return np.sqrt(x) if config.method == "colour-histogram" else x
+        return np.sqrt(x) if extractor.name == "colour-histogram" else x
 
     def fit(key, images, labels=None):
         del key, labels
-        return {"mean": vectors(images).mean(axis=0) if config.centre else 0.0}, {}
+        return {"mean": vectors(images).mean(axis=0) if centre else 0.0}, {}
 
     return Hasher(fit, lambda params, images: vectors(images) - params["mean"], distance)
 

@@ -135,7 +135,8 @@ def test_the_known_overlap_is_what_the_files_share(key):
 
 
 def test_every_protocol_of_every_data_set_has_a_known_overlap():
-    keys = {(dataset, name) for dataset in data.DATASETS for name in data.PROTOCOLS}
+    fixed = data.DATASETS.keys() - {"landmarks"}  # whose images come and go
+    keys = {(dataset, name) for dataset in fixed for name in data.PROTOCOLS}
     keys |= {(benchmark.dataset, name) for name, benchmark in data.BENCHMARKS.items()}
     assert protocols.KNOWN_OVERLAP.keys() == keys
 

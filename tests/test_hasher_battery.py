@@ -23,9 +23,13 @@ NETWORK = {"image_shape": SHAPE, "epochs": 1, "batch_size": 16}
 SETTINGS = {
     "vae": NETWORK | {"latent_dim": BITS, "hidden": (8,)},
     "autoencoder": NETWORK | {"latent_dim": BITS},
+    "classifier": NETWORK
+    | {"num_classes": CLASSES, "channels": (4, 4), "dropout": (0.2, 0.2), "dense": (8,)},
     "deep": NETWORK | {"bits": BITS, "num_classes": CLASSES, "learning_rate": 0.01},
     "pixels": {},
     "pca": {"dims": BITS},
+    "feature_autoencoder": {"latent_dim": BITS, "features": "pixels", "hidden": (8,)}
+    | {"epochs": 2, "batch_size": 16},
     "photo": {"bits": BITS, "features": "pixels"},
     "labels": {"bits": BITS, "features": "pixels", "hidden": 16, "steps": 4},
 }

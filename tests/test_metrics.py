@@ -336,7 +336,15 @@ def test_label_scores_are_means_over_classes():
 
 def test_clusters_under_other_names_agree_fully():
     scores = metrics.clustering_scores(np.array([0, 0, 1, 2]), np.array([7, 7, 3, 5]))
-    assert scores == pytest.approx({"ri": 1, "ari": 1, "nmi": 1, "ami": 1})
+    names = ("ri", "ari", "nmi", "nmi/geometric", "ami")
+    assert scores == pytest.approx(dict.fromkeys(names, 1))
+
+
+def test_mutual_information_is_divided_by_either_mean_of_the_entropies():
+    labels, clusters = np.array([0, 0, 1, 1]), np.array([0, 1, 2, 3])  # 1 and 2 bits, 1 shared
+    scores = metrics.clustering_scores(labels, clusters)
+    assert scores["nmi"] == pytest.approx(1 / 1.5)
+    assert scores["nmi/geometric"] == pytest.approx(1 / np.sqrt(2))
 
 
 def test_random_clusters_score_high_by_rand_index_and_nothing_when_adjusted():

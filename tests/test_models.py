@@ -181,6 +181,54 @@ def test_without_a_head_the_code_is_the_encoders_last_layer():
     assert (code >= 0).all()
 
 
+GEOMETRY = {"m1": (92, 7 * 7 * 8), "m2": (92, 7 * 7 * 32), "m3": (96, 11 * 11 * 32)}
+
+
+@pytest.mark.parametrize(("name", "geometry"), GEOMETRY.items())
+def test_the_landmarks_report_has_maps_of_7_and_of_11(name, geometry):
+    side, size = geometry
+    model = models.SIZED_MODELS[f"landmarks_{name}"]((side, side, 3), None)
+    assert shapes_of(model, (side, side, 3)) == ((3, size), (3, side, side, 3))
+    with pytest.raises(ValueError, match=r"the decoder makes \d+ x \d+ pixels of images of 90"):
+        models.SIZED_MODELS[f"landmarks_{name}"]((90, 90, 3), None)
+
+
+def test_96_pixels_give_m1_the_map_of_92():
+    block, next_block = models.strided.LANDMARK_MODELS["m1"]["down"]
+    assert [block.side(side) for side in (96, 92)] == [16, 15]
+    assert [next_block.side(side) for side in (16, 15)] == [7, 7]
+
+
+@pytest.mark.parametrize("layer", [(4, 3, 2), (4, 5, 3, 1), (4, 6, 2, 1), (4, 5, 2, 1)])
+def test_a_transposed_layer_spreads_each_pixels_kernel(layer):
+    up = models.strided.Up(*layer)
+    module = models.strided.transposed(up)
+    x = np.asarray(jax.random.normal(jax.random.key(0), (2, 4, 4, 3)))
+    variables = start(module, x)
+    kernel = np.asarray(variables["params"]["kernel"])[::-1, ::-1]  # Flax correlates
+    whole = np.zeros((2, *(3 * up.stride + up.kernel,) * 2, up.features))
+    for i in range(4):
+        for j in range(4):
+            rows, columns = (slice(k * up.stride, k * up.stride + up.kernel) for k in (i, j))
+            whole[:, rows, columns] += np.einsum("nc,abcf->nabf", x[:, i, j], kernel)
+    expected = whole[:, up.padding :, up.padding :][:, : up.side(4), : up.side(4)]
+    np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
+
+
+def test_a_classifier_describes_32_pixels_by_2048_numbers():
+    model = models.ConvClassifier(4)
+    features, logits = shapes_of(model, (32, 32, 3), lambda z: z)
+    assert features == (3, 2 * 2 * 512)
+    assert logits == (3, 4)
+    variables = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), lambda z: z)
+    )
+    pairs = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512)]
+    convolutions = sum(9 * a * b + 2 * b for a, b in [*pairs, (512, 512)])  # norms in place of bias
+    dense = sum((a + 1) * b for a, b in [(2048, 4096), (4096, 4096), (4096, 4)])
+    assert counted(variables["params"]) == convolutions + dense
+
+
 # Outputs beyond and within few channels (layers.FEW_CHANNELS).
 @pytest.mark.parametrize("features", [5, 1])
 @pytest.mark.parametrize(

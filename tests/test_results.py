@@ -46,6 +46,10 @@ NO_BASELINE = (
     "photos:landmarks36",
     "hashing:unsupervised",  # ITQ of the same features is one of its rows
     "hashing:supervised",
+    "landmarks:models-caltech101",
+    "landmarks:models-landmarks36",
+    "sahu:cifar4",
+    "sahu:classifier",
 )
 
 

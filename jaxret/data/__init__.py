@@ -3,6 +3,7 @@
 from jaxret.data.catalogue import DATASETS, load
 from jaxret.data.folder import SkippedImages
 from jaxret.data.images import read_image, resize_images
+from jaxret.data.landmarks import split_landmarks
 from jaxret.data.protocols import (
     BENCHMARKS,
     PROTOCOLS,
@@ -35,5 +36,6 @@ __all__ = [
     "resize_images",
     "sample_rows",
     "shared_images",
+    "split_landmarks",
     "take",
 ]

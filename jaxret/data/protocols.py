@@ -244,7 +244,7 @@ HELD_OUT: dict[str, Callable] = dict.fromkeys(
 KNOWN_OVERLAP = (
     {
         (dataset, protocol): 0
-        for dataset in ("mnist", "fashion_mnist", "cifar10", "digits")
+        for dataset in ("mnist", "fashion_mnist", "cifar10", "cifar4", "digits")
         for protocol in ("test", "validation")
     }
     | {

@@ -11,12 +11,23 @@ from jaxret.data.sets import whole_number
 
 def seeded_fifth(labels: Int32[np.ndarray, " n"], seed: int) -> Bool[np.ndarray, " n"]:
     """Return a mask of a fifth of each class, rounded; the same images on every machine."""
+    return draw_shares(labels, 0.2, seed)
+
+
+def draw_shares(
+    labels: Int32[np.ndarray, " n"], share: float, seed: int, least: int = 0
+) -> Bool[np.ndarray, " n"]:
+    """Return a mask of a share of each class, rounded, and of at least so many images.
+
+    The same images on every machine. A class of no more than `least` images has none chosen.
+    """
     # RandomState's stream is frozen for good, unlike that of NumPy's newer generators.
     order = np.random.RandomState(seed).permutation(len(labels))
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        chosen[members[: round(len(members) / 5)]] = True
+        count = max(round(share * len(members)), least)
+        chosen[members[: count if len(members) > least else 0]] = True
     return chosen
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from . import recipes
 from .autoencoder import AutoencoderSettings, autoencoder_hasher
 from .base import Hasher, fit_all
+from .classifier import ClassifierSettings, classifier_hasher
 from .correlation import itqcca_hasher
 from .deep import DeepSettings, deep_hasher, functions_of
 from .keep import Encoder, load_encoder, save_encoder
@@ -18,7 +19,13 @@ from .latents import LATENTS
 from .methods import METHODS
 from .network import weights
 from .pairs import bre_hasher, mlh_hasher
-from .pretrained import extractor_of, labels_hasher, look_hasher, photo_hasher
+from .pretrained import (
+    extractor_of,
+    feature_autoencoder_hasher,
+    labels_hasher,
+    look_hasher,
+    photo_hasher,
+)
 from .shallow import (
     itq_hasher,
     lsh_hasher,
@@ -34,6 +41,7 @@ from .vae import VaeSettings, vae_hasher
 HASHERS: dict[str, Callable[..., Hasher]] = {
     "vae": vae_hasher,
     "autoencoder": autoencoder_hasher,
+    "classifier": classifier_hasher,
     "deep": deep_hasher,
     "pixels": pixels_hasher,
     "pca": pca_hasher,
@@ -49,6 +57,7 @@ HASHERS: dict[str, Callable[..., Hasher]] = {
     "sdh": sdh_hasher,
     "photo": photo_hasher,
     "labels": labels_hasher,
+    "feature_autoencoder": feature_autoencoder_hasher,
     "look": look_hasher,
     **{name: partial(method_hasher, name) for name in METHODS},
 }
@@ -58,6 +67,7 @@ __all__ = [
     "LATENTS",
     "METHODS",
     "AutoencoderSettings",
+    "ClassifierSettings",
     "DeepSettings",
     "Encoder",
     "Hasher",
@@ -65,8 +75,10 @@ __all__ = [
     "VaeSettings",
     "autoencoder_hasher",
     "bre_hasher",
+    "classifier_hasher",
     "deep_hasher",
     "extractor_of",
+    "feature_autoencoder_hasher",
     "fit_all",
     "functions_of",
     "itq_hasher",

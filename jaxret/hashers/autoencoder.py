@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxret import train
-from jaxret.models import MODELS, Autoencoder
+from jaxret.models import MODELS, SIZED_MODELS, Autoencoder
 from jaxret.models.layers import check_choice
 
 from . import network
@@ -49,7 +49,7 @@ VARIATIONAL = ("gaussian", "clipped", "bernoulli")
 class AutoencoderSettings:
     """Settings of `autoencoder_hasher`."""
 
-    model: str = "dense"  # one of MODELS
+    model: str = "dense"  # one of MODELS or SIZED_MODELS
     variational: bool = False  # whether the code is a latent variable with a prior
     latent: str = "gaussian"  # of a variational autoencoder: gaussian, clipped or bernoulli
     bit_gradient: str = "straight_through"  # see latents.bernoulli
@@ -74,7 +74,7 @@ class AutoencoderSettings:
 
     def check(self) -> None:
         """Raise ValueError with the rule and the value for settings that make no sense."""
-        check_choice("model", self.model, MODELS)
+        check_choice("model", self.model, [*MODELS, *SIZED_MODELS])
         check_choice("latent", self.latent, VARIATIONAL)
         check_choice("loss", self.loss, LOSSES)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
@@ -98,6 +98,8 @@ class AutoencoderSettings:
         if self.model.startswith("conv"):
             options |= {"channels": self.channels, "pool": self.pool}
             options |= {"batch_norm": self.batch_norm, "dropout": self.dropout}
+        if self.model in SIZED_MODELS:
+            options = {}
         if self.model == "attention":
             options = {"patch": self.patch, "width": self.width, "depth": self.depth}
         return options
@@ -130,9 +132,11 @@ def autoencoder_hasher(
     image_shape = image_shape_of(image_shape)
     arguments = {"latent_dim": latent_dim, "image_shape": image_shape}
     spec = {"name": "autoencoder", "settings": arguments | dataclasses.asdict(chosen)}
-    make = own_model or partial(MODELS[chosen.model], **chosen.model_options())
+    make = own_model or partial((MODELS | SIZED_MODELS)[chosen.model], **chosen.model_options())
     # Convolutions train step by step on CPU (see train.make_epoch_loop); one's own may have some.
-    scan = jax.default_backend() != "cpu" or not (own_model or chosen.model.startswith("conv"))
+    scan = jax.default_backend() != "cpu" or not (
+        own_model or chosen.model.startswith("conv") or chosen.model in SIZED_MODELS
+    )
     parts = {
         "optimizer": OPTIMIZERS[chosen.optimizer],
         "augmentation": affine_augmentation(chosen),

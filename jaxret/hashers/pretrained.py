@@ -2,6 +2,7 @@
 
     photo     features of a pretrained network -> principal components -> ITQ
     labels    the same features -> a hash layer that learns from classes
+    feature_autoencoder   the same features -> a dense autoencoder's code, without labels
     look      layout of brightness and colour -> signs; needs no weights and no fit
 
 Each takes images (see `inputs`), squares of any size and best of
@@ -10,6 +11,7 @@ in `fit` and in `encode`. The params hold the network's weights, so that a saved
 nothing else.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +26,7 @@ from jaxret.models.layers import check_choice
 from jaxret.train import convolution_options
 
 from .base import Hasher, OfImages, settings_from
+from .feature_autoencoder import FeatureAutoencoderSettings, embed, fit_feature_autoencoder
 from .hash_layer import HashLayerSettings, fit_hash_layer, units
 from .shallow import itq_hasher, lsh_hasher, pca_hasher, project
 
@@ -160,6 +163,39 @@ def labels_hasher(bits: int = BITS, *, features: str = PHOTO, **settings: Any) -
     return _hasher("labels", fit, encode, told | chosen._asdict(), "hamming")
 
 
+def feature_autoencoder_hasher(
+    latent_dim: int, *, features: str = PHOTO, **settings: Any
+) -> Hasher:
+    """Return codes of real numbers from which a decoder rebuilds pretrained features (Sahu n.d.).
+
+    Args:
+        latent_dim: numbers per code.
+        features: a key of FEATURES.
+        settings: see FeatureAutoencoderSettings; `preprocessing` as in `photo_hasher`.
+
+    Raises:
+        ValueError: for an unknown extractor or setting, or another preprocessing.
+    """
+    extractor = _extractor(features)
+    preprocessing = check_preprocessing(extractor, settings.pop("preprocessing", None))
+    chosen = settings_from(FeatureAutoencoderSettings, settings)
+    if latent_dim < 1:
+        raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+
+    def fit(key, images, labels=None, *, on_epoch=None):
+        del labels
+        weights, x = _weights_and_features(extractor, images)
+        layers, info = fit_feature_autoencoder(key, x, latent_dim, chosen, on_epoch)
+        return weights | layers, info
+
+    def encode(params, images):
+        return embed(params, _features(extractor, params, images))
+
+    told = {"latent_dim": latent_dim, "features": features, "preprocessing": preprocessing}
+    told |= dataclasses.asdict(chosen)
+    return _hasher("feature_autoencoder", fit, encode, told, "euclidean")
+
+
 def look_hasher(bits: int = 64, *, preprocessing: Mapping[str, Any] | None = None) -> Hasher:
     """Return the signs of the lowest frequencies of brightness and colour: alike in look only.
 
@@ -193,8 +229,11 @@ def extractor_of(hasher: Hasher) -> Extractor:
     spec = hasher.spec or {"name": "this hasher"}
     if spec["name"] == "look":
         return _extractor("layout")
-    if spec["name"] not in ("photo", "labels"):
-        raise ValueError(f"{spec['name']} has no feature extractor; photo, labels and look do")
+    if spec["name"] not in ("photo", "labels", "feature_autoencoder"):
+        raise ValueError(
+            f"{spec['name']} has no feature extractor; photo, labels, feature_autoencoder and look "
+            "do"
+        )
     return _extractor(spec["settings"]["features"])
 
 

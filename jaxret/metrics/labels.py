@@ -62,7 +62,8 @@ def clustering_scores(labels: Values, clusters: Values) -> dict[str, float]:
 
     The Rand index of random clusters is close to 1 when there are many, because most pairs are
     apart in both; ARI and AMI subtract what chance gives (Hubert 1985; Vinh 2010).
-    NMI and AMI divide by the arithmetic mean of the two entropies.
+    NMI and AMI divide by the arithmetic mean of the two entropies, "nmi/geometric" by the geometric
+    one.
     """
     from sklearn import metrics
 
@@ -71,5 +72,8 @@ def clustering_scores(labels: Values, clusters: Values) -> dict[str, float]:
         "ri": float(metrics.rand_score(labels, clusters)),
         "ari": float(metrics.adjusted_rand_score(labels, clusters)),
         "nmi": float(metrics.normalized_mutual_info_score(labels, clusters)),
+        "nmi/geometric": float(
+            metrics.normalized_mutual_info_score(labels, clusters, average_method="geometric")
+        ),
         "ami": float(metrics.adjusted_mutual_info_score(labels, clusters)),
     }

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from .autoencoder import Autoencoder
+from .classifier import ConvClassifier
 from .decoders import AttentionDecoder, ConvDecoder, DenseDecoder, RecurrentDecoder
 from .encoders import AttentionEncoder, ConvEncoder, DenseEncoder, RecurrentEncoder
 from .hashnet import HashNet
+from .strided import LANDMARK_MODELS, strided_autoencoder
 
 Shape = tuple[int, int, int]
 
@@ -123,12 +125,19 @@ MODELS = {
     "lstm": partial(recurrent_autoencoder, cell="lstm"),
     "attention": attention_autoencoder,
 }
+# Those whose decoder makes images of one size only: M1 and M2 92 pixels a side, M3 96.
+SIZED_MODELS = {
+    f"landmarks_{name}": partial(strided_autoencoder, **layers)
+    for name, layers in LANDMARK_MODELS.items()
+}
 
 __all__ = [
     "MODELS",
+    "SIZED_MODELS",
     "AttentionDecoder",
     "AttentionEncoder",
     "Autoencoder",
+    "ConvClassifier",
     "ConvDecoder",
     "ConvEncoder",
     "DenseDecoder",
@@ -140,4 +149,5 @@ __all__ = [
     "conv_autoencoder",
     "dense_autoencoder",
     "recurrent_autoencoder",
+    "strided_autoencoder",
 ]

@@ -74,7 +74,8 @@ def _window_max_backward(residuals, g):
     windows, largest = residuals
     count = sum((windows[:, :, i, :, j] == largest) * 1.0 for i in (0, 1) for j in (0, 1))
     is_largest = windows == largest[:, :, None, :, None]
-    return (jnp.where(is_largest, (g / count)[:, :, None, :, None], 0.0),)
+    # XLA may compute the windows a second time here, rounded otherwise: then none is the largest.
+    return (jnp.where(is_largest, (g / jnp.maximum(count, 1))[:, :, None, :, None], 0.0),)
 
 
 window_max.defvjp(_window_max_forward, _window_max_backward)

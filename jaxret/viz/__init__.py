@@ -4,7 +4,13 @@ Each function takes arrays and returns a Figure. `title` names the data set and 
 says what the picture shows, and each function has a default for it. Both may be of any text.
 """
 
-from jaxret.viz.curves import loss_curves, numbered_points, precision_curves, score_curves
+from jaxret.viz.curves import (
+    class_sizes,
+    loss_curves,
+    numbered_points,
+    precision_curves,
+    score_curves,
+)
 from jaxret.viz.images import (
     first_layer,
     image_grid,
@@ -24,6 +30,7 @@ from jaxret.viz.latents import (
 __all__ = [
     "bit_balance",
     "bit_verdict",
+    "class_sizes",
     "code_strips",
     "confusion_matrix",
     "first_layer",

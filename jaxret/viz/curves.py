@@ -92,6 +92,33 @@ def loss_curves(
     return figure
 
 
+def class_sizes(
+    counts: Sequence[int] | Int[np.ndarray, " c"],
+    classes: str = "classes",
+    *,
+    title: str = "",
+    subtitle: str = "Images of each class, the largest first",
+) -> Figure:
+    """Draw how many images each class has, as bars from the largest class to the smallest.
+
+    Args:
+        counts: images of each class.
+        classes: what the classes are, in the plural.
+        title: the data set.
+        subtitle: what the picture shows.
+    """
+    ordered = np.sort(np.asarray(counts))[::-1]
+    figure = Figure(figsize=(6.8, 3.6), layout="constrained")
+    panel = figure.subplots()
+    panel.bar(np.arange(1, len(ordered) + 1), ordered, width=1.0)
+    panel.set_xlabel(f"{len(ordered):,} {plain(classes)}, by size")
+    panel.set_ylabel("images")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    panel.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    heading(figure, title, subtitle)
+    return figure
+
+
 Curve = tuple[Int[np.ndarray, " _"], Float[np.ndarray, " _"]]  # x, y
 
 

@@ -1,0 +1,198 @@
+"""Search in two stages (Sahu n.d., section 3): features of a network, compressed, then searched.
+
+    python experiments/search_cifar4.py --method=labels --workdir=runs/cifar4
+    python experiments/reproduce.py --table=sahu:cifar4 --workdir=runs/sahu
+
+The first stage is a classifier that is trained here (trunk, two-stage; see train_classifier.py) or
+a pretrained network that sees 96 pixels a side (features, features-autoencoder, photo, labels).
+The second stage is an autoencoder of the features, bits of PCA and ITQ, or a hash layer.
+`end-to-end` is the published approach 1, an autoencoder of pixels.
+
+Precision, recall and F1 take each of the first 10 results as a guess at its query's class. Queries
+are strictly outside the gallery; scores that end in /leaky are of a gallery that holds them, too.
+`accuracy` is that of the classifier where there is one, else of a vote of the first 10 results.
+"""
+
+import dataclasses
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import harness
+import report
+import search_photos
+import train_autoencoder
+import train_classifier
+import training
+from harness import flag
+
+OF_TRUNK = ("trunk", "two-stage")
+PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
+METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED)
+FEATURES = "efficientnet-lite0@96"
+ADVICE = "try --method=labels"
+VERSION = 1  # grows when the same flags compute something else
+K = 10  # results that are guesses
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStageConfig(harness.Config):
+    """Flags."""
+
+    dataset: str = flag("cifar4", "Read cifar4 or any other data set by name.", topic="data")
+    method: str = flag("labels", "Make codes in this way.", METHODS, "model")
+    dims: int = flag(64, "Give autoencoders' codes this many numbers.", topic="model")
+    bits: int = flag(64, "Give codes of `photo` and `labels` this many bits.", topic="model")
+    steps: int = flag(1500, "Train the hash layer of `labels` so many steps.", topic="training")
+    epochs: int = flag(
+        20, "Pass this many times over the training images, in the autoencoder's training.",
+        topic="training",
+    )  # fmt: skip
+    batch_size: int = flag(128, "Use this many images per step.", topic="training")
+    learning_rate: float = flag(1e-4, "Use this learning rate of Adam.", topic="training")
+    trunk_epochs: int = flag(
+        50, "Train the classifier so many times over the training images.", topic="training"
+    )
+    trunk: str = flag(
+        "", "Keep the classifier's run in this folder; the default is classifier/ in the work "
+        "folder. A stopped or shorter run goes on.",
+    )  # fmt: skip
+    baselines: bool = flag(False, "Score raw pixels, and ITQ or PCA, beside this method.")
+    eval_k: int = flag(
+        1000, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
+    )
+
+    EVALUATION = ("eval_k",)
+    ELSEWHERE = (*harness.Config.ELSEWHERE, "trunk")
+
+    def check(self) -> None:
+        """See options.Config."""
+        super().check()
+        for name in ("dims", "bits", "steps", "trunk_epochs", "eval_k"):
+            harness.at_least(self, name, 1)
+
+
+CONFIG = TwoStageConfig
+
+
+def hasher(config: TwoStageConfig, protocol: Any) -> Any:
+    """Return the hasher of a method."""
+    from jaxret import features, hashers
+
+    names = ("learning_rate", "epochs", "batch_size")
+    second = {
+        "photo": lambda: hashers.photo_hasher(config.bits, features=FEATURES),
+        "labels": lambda: hashers.labels_hasher(config.bits, features=FEATURES, steps=config.steps),
+    }
+    if config.method == "end-to-end":
+        return train_autoencoder.hasher(_end_to_end(config), protocol)
+    if config.method == "pixels":
+        return search_photos.extracted(features.FEATURES["pixels"](), "euclidean")
+    own = config.method in OF_TRUNK
+    extractor = trunk(config) if own else features.FEATURES[FEATURES]()
+    if config.method in ("trunk", "features"):
+        return search_photos.extracted(extractor, "euclidean" if own else "cosine")
+    if config.method in second:
+        return search_photos.on_features(second[config.method]())
+    made = hashers.feature_autoencoder_hasher(
+        config.dims, features=FEATURES, **{name: getattr(config, name) for name in names}
+    )
+    return search_photos.on_features(made, extractor)
+
+
+def _end_to_end(config: TwoStageConfig) -> Any:
+    names = ("dataset", "epochs", "batch_size", "seed", "workdir", "learning_rate")
+    return train_autoencoder.CONFIG(
+        **{name: getattr(config, name) for name in names},
+        model="conv_dense_up",
+        channels="16,32,64,128",
+        batch_norm=True,
+        latent_dim=config.dims,
+    )
+
+
+@functools.cache
+def trunk(config: TwoStageConfig) -> Any:
+    """Return the trained classifier as an extractor; train it, or go on, if need be."""
+    import jaxret
+    from jaxret.features import Extractor
+
+    folder = Path(config.trunk or Path(config.workdir) / "classifier")
+    names = ("dataset", "protocol", "data_dir", "seed")
+    wanted = train_classifier.CONFIG(
+        **{name: getattr(config, name) for name in names},
+        epochs=config.trunk_epochs, workdir=str(folder), resume=True, watch=True, baselines=False,
+    )  # fmt: skip
+    if _epochs(folder) != wanted.epochs:
+        training.main(wanted, train_classifier)
+    kept = jaxret.load_encoder(folder / "encoder")
+    name, side = f"classifier {kept.digest}", kept.image_size[0]
+    return Extractor(name, kept.hasher.encode, side, {}, lambda: kept.params)
+
+
+def _epochs(folder: Path) -> int:
+    """Return how many epochs a finished run had, 0 where there is none."""
+    try:
+        return json.loads((folder / "metrics.json").read_text())["config"]["epochs"]
+    except FileNotFoundError:
+        return 0
+
+
+def positives(config: TwoStageConfig, images: Any) -> None:
+    """Return None: nothing here compares images while it learns."""
+    del config, images
+
+
+def score(
+    config: TwoStageConfig, hasher: Any, params: Any, protocol: Any, overlap: int
+) -> dict[str, float]:
+    """Return agreement of the first results with the query's class, and retrieval scores."""
+    import numpy as np
+
+    query, gallery = (
+        np.asarray(hasher.encode(params, part.images))
+        for part in (protocol.query, protocol.gallery)
+    )
+    labels = protocol.query.labels, protocol.gallery.labels
+    scores = guesses(query, gallery, *labels, hasher.distance)
+    everything = np.concatenate([gallery, query]), np.concatenate(labels[::-1])
+    leaky = guesses(query, everything[0], labels[0], everything[1], hasher.distance)
+    scores |= {f"{name}/leaky": value for name, value in leaky.items()}
+    scores["accuracy"] = scores["vote"]
+    if config.method == "trunk":
+        folder = Path(config.trunk or Path(config.workdir) / "classifier")
+        kept = json.loads((folder / "metrics.json").read_text())["metrics"]
+        scores["accuracy"] = kept["accuracy"]
+    size = query.shape[1] / 8 if hasher.distance == "hamming" else 4 * query.shape[1]
+    scores["megabytes"] = len(gallery) * size / 1e6
+    return report.retrieval(config, hasher, params, protocol, overlap) | scores
+
+
+def guesses(
+    query: Any, gallery: Any, query_labels: Any, labels: Any, distance: str
+) -> dict[str, float]:
+    """Return precision, recall and F1 of the first results as guesses, and a vote's accuracy.
+
+    Args:
+        query: codes.
+        gallery: codes.
+        query_labels: classes of the queries.
+        labels: classes of the gallery.
+        distance: how codes are compared.
+    """
+    import numpy as np
+
+    from jaxret import metrics
+    from jaxret.evaluate import nearest
+
+    found = labels[np.asarray(nearest(query, gallery, K, distance).indices)]
+    scores = metrics.label_scores(np.repeat(query_labels, K), found.reshape(-1))
+    voted = np.asarray(metrics.majority_label(found))
+    names = ("precision", "recall", "f1")
+    return {name: scores[name] for name in names} | {"vote": float(np.mean(voted == query_labels))}
+
+
+if __name__ == "__main__":
+    training.run(sys.modules[__name__])

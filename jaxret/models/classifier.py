@@ -1,0 +1,65 @@
+"""A convolutional classifier whose last map is a description of the image."""
+
+from collections.abc import Callable, Sequence
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from .layers import XAVIER, Conv, relu_pool
+
+
+class ConvTrunk(nn.Module):
+    """Blocks of two 3 x 3 convolutions, pooling and dropout (Sahu n.d., figure 3).
+
+    Batch normalisation stands between convolution and ReLU. The features are the last map,
+    flattened: 2 x 2 x 512 = 2,048 numbers of an image of 32 x 32 pixels.
+    """
+
+    channels: Sequence[int] = (64, 128, 256, 512)  # of both convolutions of a block
+    dropout: Sequence[float] = (0.25, 0.25, 0.5, 0.5)  # after each block
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
+        def normalised(x, width):
+            x = Conv(width, use_bias=False)(x)
+            return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+
+        for width, share in zip(self.channels, self.dropout, strict=True):
+            x = nn.relu(normalised(x, width))
+            x = relu_pool(normalised(x, width))
+            x = nn.Dropout(share, deterministic=not train)(x)
+        return x.reshape(len(x), -1)
+
+
+class ConvClassifier(nn.Module):
+    """A convolutional trunk, dense layers with ReLU, and a linear layer of one unit per class."""
+
+    num_classes: int
+    channels: Sequence[int] = (64, 128, 256, 512)
+    dropout: Sequence[float] = (0.25, 0.25, 0.5, 0.5)
+    dense: Sequence[int] = (4096, 4096)
+
+    def setup(self) -> None:
+        self.trunk = ConvTrunk(tuple(self.channels), tuple(self.dropout))
+        self.hidden = [nn.Dense(width, kernel_init=XAVIER) for width in self.dense]
+        self.classifier = nn.Dense(self.num_classes, kernel_init=XAVIER)
+
+    def encode(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
+        """Return the features."""
+        return self.trunk(x, train)
+
+    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """Return the logits of the classes."""
+        for layer in self.hidden:
+            features = nn.relu(layer(features))
+        return self.classifier(features)
+
+    def __call__(
+        self,
+        x: Float[Array, "n h w c"],
+        draw: Callable[[Float[Array, "n d"]], Float[Array, "n d"]],
+        train: bool = False,
+    ) -> tuple[Float[Array, "n d"], Float[Array, "n k"]]:
+        """Return the features, and the classes' logits of draw(features)."""
+        features = self.encode(x, train)
+        return features, self.classify(draw(features))

@@ -1,0 +1,100 @@
+"""Search in two stages, indexes and landmarks: what the scripts compute beyond training."""
+
+import json
+
+import numpy as np
+import pytest
+import search_cifar4
+import search_index
+import search_landmarks
+from PIL import Image
+from scripts import in_process, refusal, run  # noqa: F401  (a fixture)
+
+from jaxret import data
+
+
+def test_each_of_the_first_results_is_a_guess_and_ten_of_them_vote():
+    gallery = np.arange(40, dtype=np.float32)[:, None]
+    labels = np.repeat([0, 1], 20)
+    query = np.array([[5.0], [35.0], [17.2]], np.float32)  # the last has results of both classes
+    scores = search_cifar4.guesses(query, gallery, np.array([0, 1, 1]), labels, "euclidean")
+    assert scores["vote"] == pytest.approx(2 / 3)
+    # 10 of 10 results of class 0; of class 1 10, and 3 of the rows 13 to 22
+    assert scores["recall"] == pytest.approx((10 / 10 + 13 / 20) / 2)
+
+
+@pytest.mark.slow
+def test_a_gallery_that_holds_the_queries_scores_higher(tmp_path, monkeypatch):
+    monkeypatch.setattr(search_cifar4, "FEATURES", "pixels")
+    flags = ("--dataset=digits", "--method=labels", "--bits=16", "--steps=3", "--eval_k=20")
+    found = run(search_cifar4, tmp_path / "run", *flags)["metrics"]
+    assert found["f1/leaky"] > found["f1"] > 0.3
+    assert found["megabytes"] == pytest.approx(1438 * 16 / 8 / 1e6)
+    assert found["accuracy"] == found["vote"]
+
+
+def test_repeated_rows_begin_with_the_rows_themselves():
+    z = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    more = search_index.repeated(z, 50, 0)
+    np.testing.assert_array_equal(more[:20], z)
+    assert 0 < np.abs(more[20:40] - z).mean() < z.std()
+    np.testing.assert_array_equal(search_index.repeated(z, 12, 0), z[:12])
+
+
+@pytest.mark.parametrize("name", ["bits", "floats-64"])
+def test_exact_indexes_find_what_is_nearest(name):
+    z = np.random.default_rng(1).normal(size=(60, 64)).astype(np.float32)
+    found, costs = search_index.measured(search_index.INDEXES[name][1], z, z[:5])
+    assert found[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert search_index.shared(found, found) == 1
+    assert search_index.shared(found[:, :5], found) == 0.5
+    assert costs["megabytes"] > 60 * 8 / 1e6
+
+
+@pytest.fixture
+def landmarks(tmp_path):
+    """A folder of three landmarks, each of one colour, with some noise."""
+    rng = np.random.default_rng(0)
+    for landmark in range(3):
+        for i in range(12):
+            pixels = np.clip(80 * landmark + rng.integers(0, 60, (16, 16, 3)), 0, 255)
+            path = tmp_path / "photos" / str(landmark) / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def test_clusters_of_colours_are_landmarks_and_random_ones_are_not(landmarks, tmp_path):
+    flags = (f"--dataset=folder:{landmarks}", "--image_size=16", "--batch_size=4")
+    own = run(search_landmarks, tmp_path / "own", "--method=colour-histogram", *flags)["metrics"]
+    drawn = run(search_landmarks, tmp_path / "drawn", "--method=random", *flags)["metrics"]
+    assert own["nmi"] == own["ami"] == own["ri"] == pytest.approx(1)
+    assert own["classes"] == own["clusters"] == 3
+    assert drawn["ami"] < 0.3
+    assert drawn["ri"] > drawn["ami"] + 0.2
+
+
+def test_the_gallery_of_landmarks_ends_with_what_validates(landmarks):
+    flags = {"dataset": f"folder:{landmarks}", "image_size": 16, "batch_size": 4}
+    config = search_landmarks.CONFIG(workdir="w", **flags)
+    protocol, overlap = search_landmarks.harness.load_data(config)
+    validating = search_landmarks.validating(protocol)
+    assert overlap == 0
+    assert [len(part.labels) for part in (protocol.train, validating, protocol.query)] == [27, 6, 3]
+    assert data.shared_images(protocol.train, validating) == 0
+    assert protocol.name == "photos-landmarks"
+
+
+def test_a_size_that_a_model_does_not_rebuild_is_refused(landmarks, tmp_path):
+    flags = (f"--dataset=folder:{landmarks}", "--method=m1", "--image_size=96", "--batch_size=4")
+    assert "M1 and M2 rebuild 92 x 92, M3 96 x 96" in refusal(search_landmarks, tmp_path, *flags)
+
+
+@pytest.mark.slow
+def test_the_epoch_that_validates_best_is_kept(landmarks, tmp_path):
+    flags = (f"--dataset=folder:{landmarks}", "--method=m1", "--image_size=92", "--epochs=3")
+    found = run(search_landmarks, tmp_path / "m1", "--batch_size=8", *flags)
+    (history,) = search_landmarks._histories.values()
+    assert found["metrics"]["loss/validation"] == pytest.approx(min(v for _, v in history))
+    header = json.loads((tmp_path / "m1" / "encoder" / "encoder.json").read_text())
+    assert header["hasher"]["settings"]["model"] == "landmarks_m1"
