@@ -74,8 +74,7 @@ def fit_feature_autoencoder(
         epochs=settings.epochs,
         batch_size=min(settings.batch_size, len(x)),
     )
-    listening = {"on_epoch": on_epoch} if on_epoch else {}
-    state, info = train.run(training, key, x, **listening)
+    state, info = train.run(training, key, x, on_epoch=on_epoch or (lambda state, info: None))
     return {"encoder": state.params["encoder"], "head": state.params["head"]}, info
 
 
