@@ -248,6 +248,8 @@ def test_benchmarks_divide_as_the_literature_says():
         "cifar10-59k@all": (5_000, 59_000, 1_000),
         "cifar10-54k@all": (5_000, 54_000, 1_000),
         "cifar100-full@1000": (50_000, 50_000, 10_000),
+        "mnist-69k@all": (5_000, 59_000, 1_000),
+        "mnist-full@1000": (50_000, 50_000, 10_000),
     }
     for name in ("cifar10-59k@all", "cifar10-54k@all"):
         train, gallery, query = rows[name]
@@ -282,7 +284,7 @@ def test_rows_are_drawn_alike_on_every_machine():
 
 @pytest.mark.parametrize("name", data.BENCHMARKS)
 def test_a_benchmark_is_of_one_data_set(name):
-    with pytest.raises(data.DataError, match=f"{name} is a protocol of cifar100?, not of digits"):
+    with pytest.raises(data.DataError, match=f"{name} is a protocol of (cifar100?|mnist), not of digits"):
         data.load_protocol(name, "digits")
 
 

@@ -265,7 +265,7 @@ def test_a_run_starts_from_the_weights_of_another_or_of_an_encoder(finished, tmp
     config, protocol, hasher, params = training.finished(train_vae, workdir)
     for source in (workdir, workdir / "encoder"):
         started = dataclasses.replace(config, init_from=str(source), workdir=str(tmp_path / "w"))
-        state = training.initial_state(started, hasher, protocol.train.images)
+        state = training.initial_state(started, hasher, protocol.train)
         assert int(state.step) == 0
         jax.tree.map(np.testing.assert_array_equal, weights(state), params)
     said = refusal(train_vae, tmp_path / "w", f"--init_from={workdir}", "--hidden=8", *SMALL[1:])
@@ -281,7 +281,7 @@ def test_weights_of_a_run_without_an_encoder_come_from_its_checkpoint(finished, 
     shutil.copytree(finished[0] / "checkpoints", tmp_path / "run" / "checkpoints")
     config, protocol, hasher, params = training.finished(train_vae, finished[0])
     config = dataclasses.replace(config, init_from=str(tmp_path / "run"))
-    state = training.initial_state(config, hasher, protocol.train.images)
+    state = training.initial_state(config, hasher, protocol.train)
     jax.tree.map(np.testing.assert_array_equal, weights(state), params)
 
 
@@ -390,7 +390,7 @@ def test_a_latent_plane_has_a_manifold(latent):
     config = train_vae.CONFIG(workdir="w", latent=latent, latent_dim=2, hidden="8")
     protocol = data.load_protocol("test", "digits")
     hasher = train_vae.hasher(config, protocol)
-    state = training.initial_state(config, hasher, protocol.train.images)
+    state = training.initial_state(config, hasher, protocol.train)
     pictures = train_vae.pictures(config, hasher, weights(state), protocol, "title")
     assert pictures.keys() == {"samples", "manifold"}
     assert pictures["manifold"]().get_suptitle().startswith("title\nDecoded from a grid")

@@ -212,6 +212,7 @@ def test_a_transposed_layer_spreads_each_pixels_kernel(layer):
             rows, columns = (slice(k * up.stride, k * up.stride + up.kernel) for k in (i, j))
             whole[:, rows, columns] += np.einsum("nc,abcf->nabf", x[:, i, j], kernel)
     expected = whole[:, up.padding :, up.padding :][:, : up.side(4), : up.side(4)]
+    expected = expected + np.asarray(variables["params"]["bias"]).reshape(1, 1, 1, -1)
     np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
 
 
