@@ -284,7 +284,9 @@ def test_rows_are_drawn_alike_on_every_machine():
 
 @pytest.mark.parametrize("name", data.BENCHMARKS)
 def test_a_benchmark_is_of_one_data_set(name):
-    with pytest.raises(data.DataError, match=f"{name} is a protocol of (cifar100?|mnist), not of digits"):
+    with pytest.raises(
+        data.DataError, match=f"{name} is a protocol of (cifar100?|mnist), not of digits"
+    ):
         data.load_protocol(name, "digits")
 
 

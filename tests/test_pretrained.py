@@ -55,8 +55,12 @@ def test_photo_is_itq_on_features_of_unit_length():
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch, request):
     """Features of the network are given here as vectors; its weights are not needed."""
+    # An extractor is made once, and holds the function that loads its weights.
+    pretrained.efficientnet_lite0.cache_clear()
     if "real_weights" not in request.node.name:
         monkeypatch.setattr(pretrained, "load_weights", dict)
+    yield
+    pretrained.efficientnet_lite0.cache_clear()
 
 
 @pytest.mark.parametrize("size", [{"bits": 10}, {"dims": 10}])
