@@ -13,14 +13,16 @@ import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import harness
-import numpy as np
 import train_hasher
 import training
 from harness import flag
 from jimenez2017.published import PRECISION, PRECISION_KS
+
+if TYPE_CHECKING:
+    import numpy as np  # --help does without
 
 KS = (1, *range(50, 1001, 50))
 SHOWN = ("ship", "frog", "horse", "airplane")  # classes whose first query is shown
@@ -74,6 +76,8 @@ class Run(NamedTuple):
 
 def draw_run(folder: Path, into: Path, data_dir: str) -> Run:
     """Draw a run's own figures, and return what figures of several runs need of it."""
+    import numpy as np
+
     from jaxret.evaluate import encode_in_batches
 
     config, protocol, hasher, params = training.finished(train_hasher, folder, data_dir)
@@ -99,14 +103,18 @@ def draw_run(folder: Path, into: Path, data_dir: str) -> Run:
     )
 
 
-def _rows_by_class(images: Any) -> dict[str, np.ndarray]:
+def _rows_by_class(images: Any) -> "dict[str, np.ndarray]":
     """Return the first rows of each of the first classes."""
+    import numpy as np
+
     names = images.class_names[:CLASSES]
     return {name: np.flatnonzero(images.labels == i)[:CODES] for i, name in enumerate(names)}
 
 
-def _search(query, gallery, protocol, distance) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+def _search(query, gallery, protocol, distance) -> "tuple[Any, np.ndarray, np.ndarray, np.ndarray]":
     """Return precision at KS, and of each query the nearest rows, if right, and distances."""
+    import numpy as np
+
     from jaxret import metrics
     from jaxret.evaluate import nearest
 
@@ -118,9 +126,10 @@ def _search(query, gallery, protocol, distance) -> tuple[Any, np.ndarray, np.nda
     return (np.asarray(ks), precision), rows, right, np.asarray(found.distances)
 
 
-def _draw_network(into: Path, hasher, params, query, codes: np.ndarray, title: str) -> None:
+def _draw_network(into: Path, hasher, params, query, codes: "np.ndarray", title: str) -> None:
     """Draw confusion.png, codes.png and first_layer.png."""
     import jax
+    import numpy as np
 
     from jaxret import metrics, viz
     from jaxret.evaluate import encode_in_batches
@@ -157,6 +166,8 @@ def named(runs: list[Run]) -> dict[str, Run]:
 
 def grid(runs: list[Run], queries: slice, name_of: Callable[[Run], str]) -> Any:
     """Return a figure of the first results of several runs, those of a query below each other."""
+    import numpy as np
+
     from jaxret import viz
 
     columns = [
@@ -177,6 +188,8 @@ def _title(runs: list[Run]) -> str:
 
 def draw_together(runs: list[Run], into: Path) -> None:
     """Draw the figures that compare runs."""
+    import numpy as np
+
     from jaxret import viz
 
     panels: dict[str, dict[str, Any]] = {}
