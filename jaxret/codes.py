@@ -38,23 +38,17 @@ def pack(z: Shaped[Array | np.ndarray, "..."] | Sequence) -> UInt32[Array, "n w"
     Raises ValueError for NaN, for unsigned integers, and for integers that are all 0 or 1.
     """
     latents = _latents(z)
-    n, bits = latents.shape
-    words = num_words(bits)
-    if not _is_on_host(latents):
-        return _packed(latents)
-    latents = np.asarray(latents)
-    ones = latents if latents.dtype == bool else latents >= 0
-    octets = np.zeros((n, words * WORD_BITS // 8), np.uint8)
-    octets[:, : -(-bits // 8)] = np.packbits(ones, axis=1, bitorder="little")
-    return jnp.asarray(octets.view("<u4"))
+    num_words(latents.shape[1])
+    if _is_on_host(latents):
+        return jnp.asarray(_packed_signs(np.asarray(latents)))
+    return _packed_on_device(latents)
 
 
-@jax.jit
-def _packed(latents: Shaped[Array, "n b"]) -> UInt32[Array, "n w"]:
-    n, bits = latents.shape
-    ones = latents if latents.dtype == bool else latents >= 0
-    ones = jnp.pad(ones, ((0, 0), (0, -bits % WORD_BITS)))
-    return _words(ones.reshape(n, -1, WORD_BITS))
+def _packed_signs(latents: Shaped[Array | np.ndarray, "n b"]) -> UInt32[Array | np.ndarray, "n w"]:
+    return pack_mask(latents if latents.dtype == bool else latents >= 0).words
+
+
+_packed_on_device = jax.jit(_packed_signs)
 
 
 def _is_on_host(array: Any) -> bool:
@@ -73,10 +67,10 @@ def unpack(codes: UInt32[Array | np.ndarray, "n w"], bits: SupportsIndex) -> Flo
     if words != codes.shape[1]:
         raise ValueError(f"{bits} bits need {words} words of 32, the codes have {codes.shape[1]}")
     bits = operator.index(bits)
-    if not _is_on_host(codes):
-        return _signs(codes, bits)
-    ones = rows_of_words(np.asarray(codes))[:, :bits]
-    return jnp.asarray(np.where(ones, np.float32(1), np.float32(-1)))
+    if _is_on_host(codes):
+        ones = mask_of_rows(np.asarray(codes))[:, :bits]
+        return jnp.asarray(np.where(ones, np.float32(1), np.float32(-1)))
+    return _signs(codes, bits)
 
 
 @partial(jax.jit, static_argnames="bits")
@@ -161,13 +155,10 @@ def bit(
     return (words >> position) & jnp.uint32(1) == 1
 
 
-def mask_of_rows(words: UInt32[Array, "p v"]) -> Bool[Array, "p n"]:
+def mask_of_rows(words: UInt32[Array | np.ndarray, "p v"]) -> Bool[Array | np.ndarray, "p n"]:
     """Unpack the words of a mask: one bool for each row that they have room for."""
-    return _bits(words) == 1
-
-
-def rows_of_words(words: UInt32[np.ndarray, "p v"]) -> Bool[np.ndarray, "p n"]:
-    """Unpack the words of a mask in NumPy, as `mask_of_rows` does."""
+    if not isinstance(words, np.ndarray):
+        return _bits(words) == 1
     octets = np.ascontiguousarray(words, "<u4").view(np.uint8)
     return np.unpackbits(octets, axis=1, bitorder="little").view(bool)
 

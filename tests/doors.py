@@ -233,7 +233,6 @@ INSIDE = "called inside programs, where types are known"
 EXEMPT = {
     "codes.bit": INSIDE,
     "codes.mask_of_rows": INSIDE,
-    "codes.rows_of_words": INSIDE,
     "codes.first_bits": INSIDE,
     "codes.words_from_row": INSIDE,
     "search.sharded_topk": "searched behind search.shard",

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, Int32, UInt32
+from jaxtyping import Array, Int, Int32, Shaped, UInt32
 
 from jaxret.codes import first_bits
 
@@ -53,9 +53,14 @@ _write = jax.jit(partial(lax.dynamic_update_slice_in_dim, axis=0), donate_argnum
 
 def in_rows(codes: UInt32[Array, "m w 32 64"]) -> UInt32[Array, "w n"]:
     """The codes in the order of rows again, one word of all of them after the other."""
-    words = codes.shape[1]
-    codes = codes.reshape(-1, CLUSTER, words, GROUP, LANES).transpose(2, 0, 4, 1, 3)
-    return codes.reshape(words, -1)
+    return by_row(codes.transpose(1, 0, 2, 3))
+
+
+def by_row(values: Shaped[Array | np.ndarray, "a m 32 l"]) -> Shaped[Array | np.ndarray, "a n"]:
+    """One value of each row, as the rows lie in blocks of any number of lanes, in their order."""
+    several, lanes = len(values), values.shape[3]
+    values = values.reshape(several, -1, CLUSTER, GROUP, lanes).transpose(0, 1, 4, 2, 3)
+    return values.reshape(several, -1)
 
 
 def whole_groups(

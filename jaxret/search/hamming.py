@@ -49,7 +49,7 @@ def topk(
     most = k if traced else select.few_lengths(k)
     program = codes.shape, query.shape, mask is None or mask.shape, most
     if on_host and host.answers(program, len(query), words, int(size)):
-        return host.topk(query, mask, codes, int(size), k)
+        return host.topk(query, mask, codes, int(size), k, memory)
     search, finish = _way(capacity, k, most, on_host)
     per_query = bytes_of_query(capacity, words, k, on_host)
     found = (

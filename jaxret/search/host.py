@@ -10,12 +10,13 @@ from collections.abc import Hashable
 import numpy as np
 from jaxtyping import Array, Int32, UInt, UInt32
 
-from jaxret.codes import rows_of_words
-from jaxret.search import select
-from jaxret.search.blocks import BLOCK, CLUSTER, GROUP
+from jaxret.codes import mask_of_rows
+from jaxret.search import passes, select
+from jaxret.search.blocks import BLOCK, CLUSTER, GROUP, by_row
 
 BUDGET = 2**25  # words that NumPy compares for one program: some tenths of a second
-AT_ONCE = 2**17  # distances that are computed at once: what fits a near cache
+AT_ONCE = 2**20  # bytes that are worked on at once, if memory allows: what fits a near cache
+BYTES = 8  # of a query and row while they are compared, about
 NEVER = np.iinfo(np.int32).max  # the distance past the end
 
 
@@ -45,35 +46,35 @@ def topk(
     codes: UInt32[Array, "m w 32 64"],
     size: int,
     k: int,
+    memory: int,
 ) -> tuple[Int32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
     """Return distances and rows of the k nearest codes, as `hamming.topk` does."""
-    distances = all_distances(np.asarray(query), np.asarray(codes), size)
-    if mask is not None:
-        kept = rows_of_words(np.asarray(mask))[:, :size]
-        distances = np.where(kept, distances, np.iinfo(distances.dtype).max)
-    return nearest(distances, k)
+    query, mask = np.asarray(query), None if mask is None else np.asarray(mask)
+    rows = np.asarray(codes)
+    if size <= BLOCK:  # of one block, the lanes that hold rows
+        rows = rows[:CLUSTER, :, :, : max(1, -(-size // (CLUSTER * GROUP)))]
+    per_query = BYTES * rows[:, 0].size
+    found = []
+    for tile, count in select.tiles([query, mask], per_query, min(memory, AT_ONCE), AT_ONCE):
+        part, words = tile
+        distances = all_distances(part[:count], rows)[:, :size]
+        if words is not None:
+            kept = mask_of_rows(words if len(words) == 1 else words[:count])[:, :size]
+            distances = np.where(kept, distances, np.iinfo(distances.dtype).max)
+        found.append(nearest(distances, k))
+    distances, row = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return distances, row
 
 
 def all_distances(
-    query: UInt32[np.ndarray, "q w"], codes: UInt32[np.ndarray, "m w 32 64"], size: int
+    query: UInt32[np.ndarray, "q w"], codes: UInt32[np.ndarray, "m w 32 l"]
 ) -> UInt[np.ndarray, "q n"]:
-    """Return the distance of each query to the first rows, in the order of rows."""
+    """Return the distance of each query to all rows, in their order."""
     words = codes.shape[1]
-    if size <= BLOCK:  # of one block, the lanes that hold rows
-        codes = codes[:CLUSTER, :, :, : max(1, -(-size // (CLUSTER * GROUP)))]
-    lanes = codes.shape[3]
-    dtype = np.uint8 if 32 * words < 255 else np.uint16  # with a value left over, for "no row"
-    found = np.empty((len(query), size), dtype)
-    tile = max(1, AT_ONCE // (codes[:, 0].size or 1))
-    for start in range(0, len(query), tile):
-        part = query[start : start + tile, :, None, None, None]
-        distances = np.zeros((len(part), *codes[:, 0].shape), dtype)
-        for word in range(words):
-            distances += np.bitwise_count(part[:, word] ^ codes[:, word])
-        blocks = distances.reshape(len(part), -1, CLUSTER, GROUP, lanes)
-        in_rows = blocks.transpose(0, 1, 4, 2, 3).reshape(len(part), -1)
-        found[start : start + tile] = in_rows[:, :size]
-    return found
+    distances = np.zeros((len(query), *codes[:, 0].shape), passes.far_type(words))
+    for word in range(words):
+        distances += np.bitwise_count(query[:, word, None, None, None] ^ codes[:, word])
+    return by_row(distances)
 
 
 def nearest(
