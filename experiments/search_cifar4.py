@@ -45,7 +45,9 @@ class TwoStageConfig(harness.Config):
     method: str = flag("labels", "Make codes in this way.", METHODS, "model")
     dims: int = flag(64, "Give autoencoders' codes this many numbers.", topic="model")
     bits: int = flag(64, "Give codes of `photo` and `labels` this many bits.", topic="model")
-    steps: int = flag(1500, "Train the hash layer of `labels` so many steps.", topic="training")
+    steps: int = flag(
+        1500, "Train the hash layer of `labels` for this many steps.", topic="training"
+    )
     epochs: int = flag(
         20, "Pass this many times over the training images, in the autoencoder's training.",
         topic="training",
@@ -53,7 +55,9 @@ class TwoStageConfig(harness.Config):
     batch_size: int = flag(128, "Use this many images per step.", topic="training")
     learning_rate: float = flag(1e-4, "Use this learning rate of Adam.", topic="training")
     trunk_epochs: int = flag(
-        50, "Train the classifier so many times over the training images.", topic="training"
+        50,
+        "Pass this many times over the training images, in the classifier's training.",
+        topic="training",
     )
     trunk: str = flag(
         "", "Keep the classifier's run in this folder; the default is classifier/ in the work "

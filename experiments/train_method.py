@@ -42,7 +42,7 @@ class MethodConfig(harness.Config):
         "default is the method's.", topic="model",
     )  # fmt: skip
     components: int = flag(
-        0, "Show the network so many principal components of the features; 0: the features.",
+        0, "Show the network this many principal components of the features; 0 shows the features.",
         topic="model",
     )  # fmt: skip
     unit: bool = flag(

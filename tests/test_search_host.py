@@ -76,6 +76,16 @@ def test_a_code_as_wide_as_its_distance_type_is_not_taken_for_no_row():
     assert found_in(gallery, query, 3, None)[0].tolist() == [[256] * 3]
 
 
+def test_little_memory_gives_the_same_in_tiles():
+    query, gallery, mask = words(0, 9, 2, 9), words(1, 700, 2, 60), RNG(0).random((9, 700)) < 0.5
+    whole, tiled = (
+        search.hamming_topk(query, gallery, 12, mask=mask, memory=memory)
+        for memory in (2**28, 20_000)
+    )
+    np.testing.assert_array_equal(whole.distances, tiled.distances)
+    np.testing.assert_array_equal(whole.indices, tiled.indices)
+
+
 def test_a_program_is_compiled_once_numpy_has_done_enough_for_it(monkeypatch):
     monkeypatch.setattr(host, "BUDGET", 100)
     monkeypatch.setattr(host, "_compared", {})

@@ -17,7 +17,7 @@ def seeded_fifth(labels: Int32[np.ndarray, " n"], seed: int) -> Bool[np.ndarray,
 def draw_shares(
     labels: Int32[np.ndarray, " n"], share: float, seed: int, least: int = 0
 ) -> Bool[np.ndarray, " n"]:
-    """Return a mask of a share of each class, rounded, and of at least so many images.
+    """Return a mask of a share of each class, rounded, and of at least `least` images.
 
     The same images on every machine. A class of no more than `least` images has none chosen.
     """

@@ -36,8 +36,8 @@ PREPROCESSING = {
 def efficientnet_lite0(size: int | None = None) -> Extractor:
     """Return EfficientNet-Lite0 (Tan 2019) up to its pooled features, f32[n 1280].
 
-    Images are scaled to (x - 127) / 128. With a size they are first resized to so many pixels a
-    side, by cubic interpolation: the network sees more of small images that are enlarged.
+    Images are scaled to (x - 127) / 128. With a size in pixels they are first resized to squares
+    of that side, by cubic interpolation: the network sees more of small images that are enlarged.
     """
     if size is None:
         return Extractor(NAME, _apply, SIZE, PREPROCESSING, load_weights)

@@ -33,8 +33,8 @@ class Gallery:
     A request that breaks a rule raises GalleryError, a ValueError that says rule and value, and
     leaves the gallery as it was.
 
-    memory is in bytes: a gallery whose codes or vectors need at most so much is kept on the device
-    between searches; a larger one is read at each search, within so much memory.
+    memory, in bytes, limits what is kept on the device between searches: codes or vectors that need
+    more are read again at each search, and that within the limit.
     """
 
     def __init__(self, kind: str, width: int, columns: Columns, next_id: int, memory: int):

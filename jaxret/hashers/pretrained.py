@@ -144,11 +144,7 @@ def labels_hasher(bits: int = BITS, *, features: str = PHOTO, **settings: Any) -
     Raises:
         ValueError: for an unknown extractor or setting, or another preprocessing.
     """
-    extractor = _extractor(features)
-    preprocessing = check_preprocessing(extractor, settings.pop("preprocessing", None))
-    chosen = settings_from(HashLayerSettings, settings)
-    if bits < 1:
-        raise ValueError(f"bits must be at least 1, got {bits}")
+    extractor, chosen, told = _chosen(HashLayerSettings, features, settings, bits=bits)
 
     def fit(key, images, labels=None, *, on_epoch=None):
         del on_epoch
@@ -159,8 +155,7 @@ def labels_hasher(bits: int = BITS, *, features: str = PHOTO, **settings: Any) -
     def encode(params, images):
         return units(params, _features(extractor, params, images))
 
-    told = {"bits": bits, "features": features, "preprocessing": preprocessing}
-    return _hasher("labels", fit, encode, told | chosen._asdict(), "hamming")
+    return _hasher("labels", fit, encode, told, "hamming")
 
 
 def feature_autoencoder_hasher(
@@ -176,11 +171,9 @@ def feature_autoencoder_hasher(
     Raises:
         ValueError: for an unknown extractor or setting, or another preprocessing.
     """
-    extractor = _extractor(features)
-    preprocessing = check_preprocessing(extractor, settings.pop("preprocessing", None))
-    chosen = settings_from(FeatureAutoencoderSettings, settings)
-    if latent_dim < 1:
-        raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+    extractor, chosen, told = _chosen(
+        FeatureAutoencoderSettings, features, settings, latent_dim=latent_dim
+    )
 
     def fit(key, images, labels=None, *, on_epoch=None):
         del labels
@@ -191,9 +184,22 @@ def feature_autoencoder_hasher(
     def encode(params, images):
         return embed(params, _features(extractor, params, images))
 
-    told = {"latent_dim": latent_dim, "features": features, "preprocessing": preprocessing}
-    told |= dataclasses.asdict(chosen)
     return _hasher("feature_autoencoder", fit, encode, told, "euclidean")
+
+
+def _chosen(kind: type, features: str, settings: dict[str, Any], **size: int) -> tuple:
+    """The extractor, the settings of what learns on it, and all that a spec tells of them.
+
+    size is the length of a code under its name. Raises ValueError where one of them is refused.
+    """
+    extractor = _extractor(features)
+    preprocessing = check_preprocessing(extractor, settings.pop("preprocessing", None))
+    chosen = settings_from(kind, settings)
+    for name, value in size.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    told = size | {"features": features, "preprocessing": preprocessing}
+    return extractor, chosen, told | dataclasses.asdict(chosen)
 
 
 def look_hasher(bits: int = 64, *, preprocessing: Mapping[str, Any] | None = None) -> Hasher:

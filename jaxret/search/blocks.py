@@ -8,12 +8,13 @@ along an axis, which XLA does not vectorise on CPU. A group's 32 rows make one u
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, Int32, Shaped, UInt32
+from jaxtyping import Array, Int, Int32, UInt32
 
 from jaxret.codes import first_bits
 
@@ -56,8 +57,11 @@ def in_rows(codes: UInt32[Array, "m w 32 64"]) -> UInt32[Array, "w n"]:
     return by_row(codes.transpose(1, 0, 2, 3))
 
 
-def by_row(values: Shaped[Array | np.ndarray, "a m 32 l"]) -> Shaped[Array | np.ndarray, "a n"]:
-    """One value of each row, as the rows lie in blocks of any number of lanes, in their order."""
+def by_row(values: Any) -> Any:
+    """Values of rows as they lie in blocks, [a m 32 l], in the order of rows, [a n].
+
+    An array of NumPy or JAX; a block may be cut to its first lanes.
+    """
     several, lanes = len(values), values.shape[3]
     values = values.reshape(several, -1, CLUSTER, GROUP, lanes).transpose(0, 1, 4, 2, 3)
     return values.reshape(several, -1)
