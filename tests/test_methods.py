@@ -253,3 +253,8 @@ def test_the_residual_trunk_gives_a_number_per_channel():
     trunk = ResidualTrunk()
     out, _ = jax.eval_shape(trunk.init_with_output, jax.random.key(0), jnp.ones((2, 8, 8, 3)))
     assert out.shape == (2, 128)
+
+
+def test_clusters_are_counted_and_none_is_refused_before_training():
+    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
+        hashers.HASHERS["contrastive"](8, 0, (4,))

@@ -226,9 +226,18 @@ def test_images_without_a_label_are_left_out():
     [
         (None, "labels must be one whole number per image"),
         (np.zeros(89, np.int32), "labels must be one whole number per image"),
-        (np.zeros(90, np.int32), "needs two classes"),
-        (np.arange(90, dtype=np.int32), "needs two classes"),
-        (np.full(90, -1, np.int32), "needs two classes"),
+        (
+            np.zeros(90, np.int32),
+            "at least two classes of at least two images each",
+        ),
+        (
+            np.arange(90, dtype=np.int32),
+            "at least two classes of at least two images each",
+        ),
+        (
+            np.full(90, -1, np.int32),
+            "at least two classes of at least two images each",
+        ),
     ],
 )
 def test_labels_refuses_what_holds_no_classes(labels, reason):

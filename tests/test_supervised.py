@@ -35,7 +35,7 @@ def test_what_learns_from_labels_refuses_images_without_and_leaves_unlabelled_on
     hasher = HASHERS[name](4, **SMALL.get(name, {}))
     with pytest.raises(ValueError, match="labels must be one whole number per image"):
         hasher.fit(KEY, x)
-    with pytest.raises(ValueError, match="needs two classes"):
+    with pytest.raises(ValueError, match="at least two classes of at least two images each"):
         hasher.fit(KEY, x, np.zeros(90, np.int32))
     more = np.concatenate([x, 100 * np.ones((5, 8), np.float32)])
     unlabelled = np.concatenate([labels, np.full(5, -1, np.int32)])

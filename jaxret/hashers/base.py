@@ -186,7 +186,7 @@ def labelled(images: Any, labels: Any) -> tuple[Any, Int32[np.ndarray, " n"]]:
     known = labels >= 0
     classes, labels = np.unique(labels[known], return_inverse=True)
     if np.sum(np.bincount(labels, minlength=len(classes)) > 1) < 2:
-        raise ValueError("a hash layer needs two classes of at least two images each")
+        raise ValueError("labels must have at least two classes of at least two images each")
     return (images if known.all() else images[known]), labels.astype(np.int32)
 
 

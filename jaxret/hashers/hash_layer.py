@@ -41,9 +41,6 @@ class HashLayerSettings:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie between 0 and 1, got {self.dropout}")
 
-    def _asdict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
 
 def fit_hash_layer(
     key: PRNGKeyArray,

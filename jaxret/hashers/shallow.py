@@ -193,6 +193,14 @@ def principal_components(
     return directions, float(jnp.sum(variances[::-1][:count]) / total)
 
 
+def some_images(images: Inputs) -> Any:
+    """Return accepted images or vectors to learn from; ValueError where there is none."""
+    images = inputs.accept(images)
+    if len(images) == 0:
+        raise ValueError("codes are learned from at least 1 image, got 0")
+    return images
+
+
 def flatten(images: Inputs) -> Float[Array, "n d"]:
     """Return one row of numbers per image: pixels scaled to [0, 1], vectors as they are."""
     images = jnp.asarray(inputs.accept(images))
@@ -235,9 +243,7 @@ def linear_hasher(
 
     def fit(key, images, labels=None, *, on_epoch=None):
         del on_epoch  # nothing here learns in epochs
-        images = inputs.accept(images)
-        if len(images) == 0:
-            raise ValueError(f"{name} learns from at least 1 image, got 0")
+        images = some_images(images)
         classes = ()
         if supervised:
             images, *classes = labelled(images, labels)

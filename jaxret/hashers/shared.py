@@ -100,7 +100,8 @@ def method_hasher(
     Args:
         method: a key of METHODS.
         bits: Bits per code.
-        num_classes: Number of classes, where the method learns from labels: 0 to num_classes - 1.
+        num_classes: Number of classes, where the method learns from labels: 0 to num_classes - 1;
+            of clusters, where it sorts images without labels.
         image_shape: Height, width and channels of images, or the length of vectors alone.
         **settings: Fields of `MethodSettings`, and scalars of the method.
 
@@ -113,7 +114,7 @@ def method_hasher(
     scalars = {n: float(settings.pop(n, v)) for n, v in chosen.scalars.items()}
     own = settings_from(MethodSettings, {**chosen.settings, **settings})
     check_whole("bits", bits)
-    check_whole("num_classes", num_classes, least=int(chosen.supervised))
+    check_whole("num_classes", num_classes, least=int(chosen.supervised or chosen.classifies))
     shape = _shape_of(image_shape)
     arguments = {"bits": bits, "num_classes": num_classes, "image_shape": shape}
     model = _model(chosen, own, **arguments)

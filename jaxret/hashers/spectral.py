@@ -6,10 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxret import inputs
-
 from .base import Hasher, OfImages, check_whole
-from .shallow import check_size, mean_of, principal_components, project
+from .shallow import check_size, mean_of, principal_components, project, some_images
 
 
 def sh_hasher(bits: int) -> Hasher:
@@ -25,9 +23,7 @@ def sh_hasher(bits: int) -> Hasher:
 
     def fit(key, images, labels=None, *, on_epoch=None):
         del key, labels, on_epoch
-        images = inputs.accept(images)
-        if len(images) == 0:
-            raise ValueError("sh learns from at least 1 image, got 0")
+        images = some_images(images)
         mean = mean_of(images)
         components, explained = principal_components(
             images, mean, min(bits, mean.size, len(images))
