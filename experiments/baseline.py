@@ -16,6 +16,7 @@ from typing import Any
 import harness
 import report
 import training
+import vectors
 from harness import flag
 
 ADVICE = "try another --method or more --bits"
@@ -55,13 +56,7 @@ class BaselineConfig(harness.Config):
         for name in ("dim", "bits", "eval_k"):
             harness.at_least(self, name, 1)
         self.own_settings()
-        if self.features:
-            from jaxret.features import FEATURES
-
-            if self.features not in FEATURES:
-                raise ValueError(
-                    f"--features must be one of {', '.join(FEATURES)}, got {self.features!r}"
-                )
+        vectors.check_features(self.features)
 
     def extractor(self) -> str:
         """See options.Config."""

@@ -10,12 +10,14 @@ seconds that encoding the gallery takes.
 """
 
 import dataclasses
+import inspect
 import sys
 import time
 
 import harness
 import report
 import training
+import vectors
 from harness import flag
 
 ADVICE = "try more --epochs or another --method"
@@ -79,6 +81,7 @@ class MethodConfig(harness.Config):
         for name in ("bits", "eval_k"):
             harness.at_least(self, name, 1)
         harness.at_least(self, "knn_positives", 0)
+        vectors.check_features(self.features)
         self.settings()
 
     def extractor(self) -> str:
@@ -121,8 +124,14 @@ def hasher(config: MethodConfig, protocol):
     if config.method not in hashers.HASHERS:
         known = ", ".join(hashers.HASHERS)
         raise ValueError(f"--method must be one of {known}, got {config.method!r}")
-    made = hashers.HASHERS[config.method](config.bits)
-    if made.training is not None:
+    constructor = hashers.HASHERS[config.method]
+    try:
+        inspect.signature(constructor).bind(config.bits)
+    except TypeError:  # it needs more than bits
+        made = None
+    else:
+        made = constructor(config.bits)
+    if made is None or made.training is not None:
         raise ValueError(f"--method={config.method} has a script of its own")
     return made
 

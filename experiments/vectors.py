@@ -20,6 +20,15 @@ BLOCK = 10_000  # images after which what was computed is kept, so that a stop l
 NOT_KEPT = ("pixels",)
 
 
+def check_features(name: str) -> None:
+    """Refuse a value of --features that is neither empty nor a key of FEATURES."""
+    if name:
+        from jaxret.features import FEATURES
+
+        if name not in FEATURES:
+            raise ValueError(f"--features must be one of {', '.join(FEATURES)}, got {name!r}")
+
+
 def of_protocol(protocol: Any, name: str) -> Any:
     """Return a protocol whose images are vectors by an extractor, f32[n d].
 

@@ -2,7 +2,6 @@
 
 import pytest
 import train_method
-from marks import slow
 from scripts import in_process, refusal, run
 
 from jaxret.hashers import METHODS
@@ -10,7 +9,7 @@ from jaxret.hashers import METHODS
 __all__ = ["in_process"]
 
 
-@slow
+@pytest.mark.slow
 def test_codes_of_features_without_labels_are_scored(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXRET_FEATURES_DIR", str(tmp_path / "features"))
     flags = ("--method=contrastive", "--features=layout", "--knn_positives=5", "--bits=16")
@@ -27,6 +26,8 @@ def test_flags_that_make_no_sense_are_refused_in_one_line(tmp_path):
     for flags, said in (
         (("--method=vae2",), "--method must be one of vae"),
         (("--method=dhn", "--scalars=alpha"), "--scalars must be name=number, got 'alpha'"),
+        (("--method=vae",), "--method=vae has a script of its own"),
+        (("--method=dhn", "--features=none"), "--features must be one of pixels"),
         (("--method=dhn", "--scalars=alpha=1"), "alpha is no setting of this hasher"),
     ):
         assert said in refusal(train_method, tmp_path, *flags)
