@@ -193,7 +193,7 @@ def principal_components(
     return directions, float(jnp.sum(variances[::-1][:count]) / total)
 
 
-def some_images(images: Inputs) -> Any:
+def some_images(images: Any) -> Any:
     """Return accepted images or vectors to learn from; ValueError where there is none."""
     images = inputs.accept(images)
     if len(images) == 0:
