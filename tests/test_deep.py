@@ -5,14 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from marks import slow
 
 from jaxret import hashers, models, train
 from jaxret.hashers import deep
+from jaxret.models import hashnet
 from jaxret.models.hashnet import Block
 
 # Trainable numbers of DRHN-n with 48 bits and 10 classes, from table 4.1 of Jimenez 2017.
 PARAMETERS = {1: 450_986, 5: 2_613_418, 9: 4_775_850, 10: 5_316_458, 15: 8_019_498, 16: 8_560_106}
+VARIABLES = "params", "batch_stats"
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(4, 8, 8, 3)), jnp.float32)
 
@@ -83,6 +86,36 @@ def test_a_block_is_its_formula(order):
     shortcut[..., 1:4] = X[:, ::2, ::2]  # from 3 to 5 channels: one on each side
     expected = relu(y + shortcut) if order == "natural" else y + shortcut
     np.testing.assert_allclose(block.apply(variables, X, False), expected, rtol=1e-4, atol=1e-4)
+
+
+class Chain(nn.Module):
+    """Three blocks that are alike."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        blocks = [Block(features=3) for _ in range(3)]
+        return hashnet._one_after_the_other(self, blocks, x, train)
+
+
+def test_blocks_in_a_loop_compute_what_they_do_one_by_one(monkeypatch):
+    """As on a GPU: outputs, gradients and the statistics of each block."""
+    chain = Chain()
+    variables = jax.tree.map(
+        lambda leaf: RNG.uniform(0.5, 1.5, leaf.shape).astype(np.float32),
+        jax.eval_shape(lambda: chain.init(jax.random.key(0), X, False)),
+    )
+
+    def loss(params, statistics):
+        own = {"params": params, "batch_stats": statistics}
+        y, told = chain.apply(own, X, True, mutable=["batch_stats"])
+        return jnp.mean(y**2), told
+
+    results = []
+    for loop in (False, True):
+        monkeypatch.setattr(hashnet, "in_a_loop", lambda loop=loop: loop)
+        train = jax.jit(jax.value_and_grad(loss, has_aux=True))(*map(variables.get, VARIABLES))
+        results.append((train, jax.jit(lambda v: chain.apply(v, X, False))(variables)))
+    chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-5)
 
 
 def test_maps_halve_where_the_table_has_a_star():

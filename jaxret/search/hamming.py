@@ -1,9 +1,9 @@
 """The nearest packed codes: exact, in order of (distance, row), for any k.
 
-Three ways to the same answer. For few neighbors the groups' least distances lead to the rows: a
+Several ways to the same answer. For few neighbors the groups' least distances lead to the rows: a
 group can hold one of the k nearest only if its minimum is among the k smallest minima, and likewise
-for clusters. For many, distances are counted instead of sorted (`counting`). For a large share of
-the gallery all of its distances are sorted.
+for clusters; accelerators have more levels (`descent`). For many, distances are counted instead of
+sorted (`counting`). For a large share of the gallery all of its distances are sorted.
 """
 
 from functools import partial
@@ -14,8 +14,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32, UInt, UInt32
 
-from jaxret.codes import bit, mask_of_rows
-from jaxret.search import host, passes, select, validate
+from jaxret.codes import mask_of_rows
+from jaxret.search import descent, host, passes, select, validate
 from jaxret.search.blocks import (
     CLUSTER,
     GROUP,
@@ -23,9 +23,9 @@ from jaxret.search.blocks import (
     alive_groups,
     in_rows,
     locate,
-    whole_groups,
 )
 from jaxret.search.counting import nearest_rows
+from jaxret.search.descent import distances_of, member
 from jaxret.search.host import NEVER
 from jaxret.search.select import Compiled, ascending, noinline, smallest
 
@@ -45,22 +45,27 @@ def topk(
     """Return distances and rows of the k nearest codes, k at most the rows there is room for."""
     capacity, words = codes.shape[0] * LANES * GROUP, codes.shape[1]
     traced = validate.is_traced(query, codes, size, mask)
-    on_host = select.on_cpu(codes) and not traced
+    on_cpu = select.on_cpu(codes)
+    on_host = on_cpu and not traced
     most = k if traced else select.few_lengths(k)
     program = codes.shape, query.shape, mask is None or mask.shape, most
     if on_host and host.answers(program, len(query), words, int(size)):
         return host.topk(query, mask, codes, int(size), k, memory)
-    search, finish = _way(capacity, k, most, on_host)
+    search, finish = _way(capacity, k, most, on_cpu, on_host)
     per_query = bytes_of_query(capacity, words, k, on_host)
+    # A launch costs as much as some hundred queries, and no cache holds a tile.
+    sizes = {} if on_cpu else {"near": memory, "most": select.MOST_ON_ACCELERATOR}
     found = (
         (search(*tile, codes, size), count)
-        for tile, count in select.tiles([query, mask], per_query, memory)
+        for tile, count in select.tiles([query, mask], per_query, memory, **sizes)
     )
     return select.gather(found, finish)
 
 
-def _way(capacity, k, most, on_host):
+def _way(capacity, k, most, on_cpu, on_host):
     """How to search for k neighbors, or for up to most, and how to finish a tile's result."""
+    if k <= few(capacity) and not on_cpu:
+        return partial(_DESCENT, k=min(most, few(capacity))), partial(select.first, k=k)
     if k <= few(capacity):
         return partial(_GROUP_MINIMA, k=min(most, few(capacity))), partial(select.first, k=k)
     if k * LARGE <= capacity:
@@ -100,17 +105,12 @@ def group_minima_topk(
     clusters = passes.in_order(noinline(here, lambda: passes.fold_clusters(jnp.minimum, minima)))
     cluster = ascending(smallest(clusters, min(k, clusters.shape[1])))
     nearest = _of_clusters(minima, cluster)
-    group = _members(cluster, smallest(nearest, min(k, nearest.shape[1])), CLUSTER)
+    group = member(cluster, smallest(nearest, min(k, nearest.shape[1])), CLUSTER)
     group = ascending(group)
-    distances = _of_groups(query, codes, alive, group)
+    distances = distances_of(query, codes, alive, group)
     best = smallest(distances, k)
     distances = jnp.take_along_axis(distances, best, axis=1)
-    return _as_neighbors(distances, _members(group, best, GROUP))
-
-
-def _members(parent, position, size):
-    """The numbers of the members at positions of a list of parents' members."""
-    return jnp.take_along_axis(parent, position // size, axis=1) * size + position % size
+    return _as_neighbors(distances, member(group, best, GROUP))
 
 
 def _of_clusters(minima, cluster):
@@ -119,17 +119,6 @@ def _of_clusters(minima, cluster):
     block, lane, _ = locate((cluster * CLUSTER)[:, :, None])
     place = block * CLUSTER + jnp.arange(CLUSTER)[None, None]
     return minima[place, queries, lane].reshape(len(cluster), -1)
-
-
-def _of_groups(query, codes, alive, group):
-    """The distances to the rows of each query's groups, [q 32 g]; NO_ROW where there is none."""
-    differing = lax.population_count(whole_groups(codes, group) ^ query[:, None, None])
-    distances = jnp.sum(differing, axis=3, dtype=jnp.uint32)
-    block, lane, within = locate(group)
-    owner = jnp.arange(len(group))[:, None] if alive.shape[1] > 1 else 0
-    bits = alive[block * CLUSTER + within, owner, lane][:, :, None]
-    there = bit(bits, jnp.arange(GROUP)[None, None])
-    return jnp.where(there, distances, NO_ROW).reshape(len(group), -1)
 
 
 def count_nearest(
@@ -208,6 +197,18 @@ def _as_neighbors(distances, row) -> tuple[Any, Any]:
     return distances, numpy.where(there, row, -1)
 
 
+def descent_topk(
+    query: UInt32[Array, "q w"],
+    mask: UInt32[Array, "p v"] | None,
+    codes: UInt32[Array, "m w 32 64"],
+    size: Int32[Array, ""],
+    k: int,
+) -> tuple[Int32[Array, "q k"], Int32[Array, "q k"]]:
+    """The k nearest rows on an accelerator; see `descent`."""
+    return _as_neighbors(*descent.nearest_rows(query, mask, codes, size, k))
+
+
+_DESCENT = Compiled(descent_topk, ("k",))
 _GROUP_MINIMA = Compiled(group_minima_topk, ("k",))
 _NEAREST_ROWS = Compiled(count_nearest, ("k",))
 _ALL_DISTANCES = Compiled(all_distances, ())

@@ -11,7 +11,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float32, Int, Int32, Num
+from jaxtyping import Array, Bool, Float32, Int, Int32, Num, UInt32
 
 from jaxret.search import validate
 from jaxret.search.validate import Whole
@@ -21,6 +21,7 @@ NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching f
 FEW, LITTLE = 16, 512  # chosen, and to choose from: see `smallest`
 PREFERRED = (100, 125, 160, 200, 250, 320, 400, 500, 640, 800)  # Renard's series R10, of ISO 3
 LEAST_QUERIES, MOST_QUERIES = 32, 1024  # in a tile, where memory allows
+MOST_ON_ACCELERATOR = 2**14  # the same there: a launch costs as much as 100 queries
 
 
 class Neighbors(NamedTuple):
@@ -94,7 +95,10 @@ def smallest(values: Num[Array, "q v"], k: int) -> Int32[Array, "q k"]:
         return lax.top_k(-values.astype(jnp.float32), k)[1]
     # 2^(32 - place) and more, such as the mark of no row, is the same as the last value below.
     values = jnp.minimum(values.astype(jnp.uint32), (1 << (32 - place)) - 1)
-    keys = (values << place | jnp.arange(count, dtype=jnp.uint32)[None]).T  # all different
+    keys = values << place | jnp.arange(count, dtype=jnp.uint32)[None]  # all different
+    if on_accelerator():
+        return _by_rank(keys, k)
+    keys = keys.T
 
     def next_key(last, _):
         key = jnp.min(jnp.where(keys > last[None], keys, jnp.uint32(0xFFFFFFFF)), axis=0)
@@ -104,6 +108,17 @@ def smallest(values: Num[Array, "q v"], k: int) -> Int32[Array, "q k"]:
     _, others = lax.scan(next_key, first, length=k - 1)
     chosen = jnp.concatenate([first[None], others]).T & jnp.uint32((1 << place) - 1)
     return chosen.astype(jnp.int32)
+
+
+def _by_rank(keys: UInt32[Array, "q v"], k: int) -> Int32[Array, "q k"]:
+    """The positions of the k smallest of each row, from how many are smaller than each.
+
+    An accelerator compares all pairs in less time than a loop of k steps needs to start them.
+    """
+    rank = jnp.sum(keys[:, None, :] < keys[:, :, None], axis=2, dtype=jnp.int32)
+    here = rank[:, None, :] == jnp.arange(k, dtype=jnp.int32)[None, :, None]
+    position = lax.broadcasted_iota(jnp.int32, here.shape, 2)
+    return jnp.sum(jnp.where(here, position, 0), axis=2)
 
 
 def ascending(distinct: Int32[Array, "q k"]) -> Int32[Array, "q k"]:
@@ -132,16 +147,25 @@ class Compiled:
         return self.wide(*args, **static)
 
 
+def on_accelerator() -> bool:
+    """Does JAX compute on something else than the CPU, unless it is told to?"""
+    return jax.default_backend() != "cpu"
+
+
 def on_cpu(*arrays) -> bool:
     """Will a computation on these arrays run on the CPU?"""
     for array in arrays:
         if isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer):
             return next(iter(array.devices())).platform == "cpu"
-    return jax.default_backend() == "cpu"
+    return not on_accelerator()
 
 
 def tiles(
-    arrays: Sequence[Any], per_query: int, memory: int, near: int = NEAR
+    arrays: Sequence[Any],
+    per_query: int,
+    memory: int,
+    near: int = NEAR,
+    most: int = MOST_QUERIES,
 ) -> Iterator[tuple[list, int]]:
     """Cut queries into tiles of few sizes, so small that two of them stay within memory, and near;
     one tile may have all of it.
@@ -152,7 +176,7 @@ def tiles(
     queries = len(arrays[0])
     memory = min(memory, max(near, 2 * LEAST_QUERIES * per_query))
     at_once = 1 if queries * per_query <= memory else 2
-    most = max(1, min(memory // (at_once * per_query), MOST_QUERIES, queries))
+    most = max(1, min(memory // (at_once * per_query), most, queries))
     count = -(-queries // -(-queries // most))
     size = min(few_sizes(count), most) if count < most else most
     for start in range(0, queries, size):
