@@ -10,7 +10,7 @@ after each other and holds on to the greatest product of each lane.
 import functools
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,79 +109,99 @@ def _signs(words: UInt32[Array, "n w"]) -> Float[Array, "n 32*w"]:
     return jnp.where(bits, 1.0, -1.0).astype(SIGN).reshape(len(words), -1)
 
 
-def _greatest(query: Any, rows: Any) -> Array:
+class _Tiles(NamedTuple):
+    """What the kernel multiplies at a time."""
+
+    queries: int  # of one warpgroup
+    lanes: int  # rows side by side: ROWS_AT_ONCE of each lane of a block
+    bits: int
+
+    @property
+    def unit(self) -> int:
+        """The queries of all warpgroups."""
+        return self.queries * WARPGROUPS
+
+    @property
+    def steps_ahead(self) -> int:
+        """How many tiles of rows are on their way."""
+        return min(4, SHARED // (self.lanes * self.bits) // 2 * 2)
+
+
+def _greatest(query: Array, rows: Array) -> Array:
     """The greatest product of each query with the rows of each cluster, f16[b q 64].
 
     rows are in the order of `blocks`: cluster by cluster, side by side in lanes. The products are
     whole numbers of up to 256, which 16-bit floats hold.
     """
-    from jax.experimental import pallas as pl
     from jax.experimental.pallas import mosaic_gpu
 
     gpu: Any = mosaic_gpu  # whose types are those of a loop without a carry
-
-    queries, bits = query.shape
-    lanes = ROWS_AT_ONCE * LANES  # of a product
-    unit = QUERIES * WARPGROUPS
+    tiles = _Tiles(QUERIES, ROWS_AT_ONCE * LANES, query.shape[1])
+    blocks, units = rows.shape[0] // BLOCK, len(query) // tiles.unit
 
     def tiled(columns: int, kind: Any) -> tuple[Any, Any]:
         size = jnp.dtype(kind).itemsize
         swizzle = gpu.find_swizzle(8 * columns * size)
         return gpu.TilingTransform((8, swizzle // size)), gpu.SwizzleTransform(swizzle)
 
-    signs, results = tiled(bits, query.dtype), tiled(LANES, jnp.float16)
-
-    def kernel(query_memory, rows_memory, best_memory, own, best, loaded):
-        first, block, group = (lax.axis_index(name) for name in ("queries", "block", "group"))
-
-        @pl.when(group == 0)
-        def _():
-            gpu.copy_gmem_to_smem(query_memory.at[pl.ds(first * unit, unit)], own, loaded)
-
-        def whole_block(pipeline):
-            gpu.barrier_wait(loaded)
-            none = jnp.full((QUERIES, LANES), -bits, jnp.float16)
-            best[group] = pipeline(gpu.layout_cast(none, gpu.Layout.WGMMA))
-            gpu.commit_smem()
-            place = pl.ds(first * unit + group * QUERIES, QUERIES)
-            gpu.copy_smem_to_gmem(best.at[group], best_memory.at[block, place])
-            gpu.wait_smem_to_gmem(0)
-
-        def multiply(_, some, greatest):
-            def product(total):
-                gpu.wgmma(total, own.at[pl.ds(group * QUERIES, QUERIES)], some.T)
-                return total[...]
-
-            products = pl.run_scoped(
-                product, gpu.WGMMAAccumulatorRef((QUERIES, lanes), jnp.float16)
-            )
-            for lane in range(0, lanes, LANES):
-                greatest = jnp.maximum(greatest, products[:, lane : lane + LANES])
-            return greatest
-
-        gpu.emit_pipeline_warp_specialized(
-            multiply,
-            grid=(BLOCK // lanes,),
-            in_specs=[gpu.BlockSpec((lanes, bits), lambda step: (step, 0), transforms=signs)],
-            wg_axis="group",
-            num_compute_wgs=WARPGROUPS,
-            memory_registers=40,
-            max_concurrent_steps=min(4, SHARED // (lanes * bits) // 2 * 2),
-            compute_context=whole_block,
-        )(rows_memory.at[pl.ds(block * BLOCK, BLOCK)])
-
-    blocks = rows.shape[0] // BLOCK
+    signs, results = tiled(tiles.bits, query.dtype), tiled(LANES, jnp.float16)
     return gpu.kernel(
-        kernel,
-        out_type=jax.ShapeDtypeStruct((blocks, queries, LANES), jnp.float16),
-        grid=(queries // unit, blocks),
+        functools.partial(_kernel, gpu, tiles, signs),
+        out_type=jax.ShapeDtypeStruct((blocks, len(query), LANES), jnp.float16),
+        grid=(units, blocks),
         grid_names=("queries", "block"),
         num_threads=WARPGROUPS + 1,
         thread_name="group",
         scratch_types=[
-            gpu.SMEM((unit, bits), query.dtype, transforms=signs),
+            gpu.SMEM((tiles.unit, tiles.bits), query.dtype, transforms=signs),
             gpu.SMEM((WARPGROUPS, QUERIES, LANES), jnp.float16, transforms=results),
             gpu.Barrier(),
         ],
         compiler_params=gpu.CompilerParams(lowering_semantics=gpu.LoweringSemantics.Warpgroup),
     )(query, rows)
+
+
+def _kernel(gpu, tiles, signs, query_memory, rows_memory, best_memory, own, best, loaded):
+    """Multiply the queries of a unit with the rows of a block.
+
+    The warpgroups that multiply each have their queries, and wait for the same rows.
+    """
+    from jax.experimental import pallas as pl
+
+    first, block, group = (lax.axis_index(name) for name in ("queries", "block", "group"))
+
+    @pl.when(group == 0)
+    def _():
+        gpu.copy_gmem_to_smem(query_memory.at[pl.ds(first * tiles.unit, tiles.unit)], own, loaded)
+
+    def whole_block(pipeline):
+        gpu.barrier_wait(loaded)
+        none = jnp.full((tiles.queries, LANES), -tiles.bits, jnp.float16)
+        best[group] = pipeline(gpu.layout_cast(none, gpu.Layout.WGMMA))
+        gpu.commit_smem()
+        place = pl.ds(first * tiles.unit + group * tiles.queries, tiles.queries)
+        gpu.copy_smem_to_gmem(best.at[group], best_memory.at[block, place])
+        gpu.wait_smem_to_gmem(0)
+
+    def multiply(_, some, greatest):
+        def product(total):
+            gpu.wgmma(total, own.at[pl.ds(group * tiles.queries, tiles.queries)], some.T)
+            return total[...]
+
+        accumulator = gpu.WGMMAAccumulatorRef((tiles.queries, tiles.lanes), jnp.float16)
+        products = pl.run_scoped(product, accumulator)
+        for lane in range(0, tiles.lanes, LANES):
+            greatest = jnp.maximum(greatest, products[:, lane : lane + LANES])
+        return greatest
+
+    shape = tiles.lanes, tiles.bits
+    gpu.emit_pipeline_warp_specialized(
+        multiply,
+        grid=(BLOCK // tiles.lanes,),
+        in_specs=[gpu.BlockSpec(shape, lambda step: (step, 0), transforms=signs)],
+        wg_axis="group",
+        num_compute_wgs=WARPGROUPS,  # two: with four, registers are asked for that there are not
+        memory_registers=40,
+        max_concurrent_steps=tiles.steps_ahead,
+        compute_context=whole_block,
+    )(rows_memory.at[pl.ds(block * BLOCK, BLOCK)])
