@@ -4,6 +4,7 @@ Typed shapes are enforced, and silent broadcasting is an error. A test of more t
 marked `slow`, one of many minutes `soak`; `pytest --slow` and `pytest --soak` run them too.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -22,6 +23,9 @@ OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
 if OWN_CACHE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxret-tests-xla-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# Importing and tracing make many objects and little garbage: looking for it costs a tenth of a run.
+gc.set_threshold(200_000, 20, 100)
 
 import jax
 import pytest
