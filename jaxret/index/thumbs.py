@@ -13,6 +13,7 @@ from jaxret.index.contents import UnreadableError
 
 FOLDER = "thumbs"
 SIDE = 256
+DRAFT = 1.4  # times the side, at least, before it is made smaller
 MOST_BYTES = 512 * 2**20
 
 
@@ -53,12 +54,14 @@ def small(file: str | IO[bytes], side: int = SIDE) -> bytes:
             with Image.open(file, formats=contents.formats()) as image:
                 if image.width * image.height > contents.MOST_PIXELS:
                     raise UnreadableError("too many pixels")
-                image.draft("RGB", (2 * side, 2 * side))
+                # JPEG: only so many pixels are made that there is half as much again to choose from
+                share = DRAFT * side / max(image.size)
+                image.draft("RGB", (int(image.width * share), int(image.height * share)))
                 upright = ImageOps.exif_transpose(image)
                 upright.thumbnail((side, side))
                 kept = "RGBA" if upright.has_transparency_data else "RGB"
                 output = io.BytesIO()
-                upright.convert(kept).save(output, "WEBP", quality=80)
+                upright.convert(kept).save(output, "WEBP", quality=80, method=2)
         except UnreadableError:
             raise
         except Exception as error:  # a damaged file may raise nearly anything
