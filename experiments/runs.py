@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import itertools
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -82,6 +83,7 @@ def complete(script: str, wanted: Mapping[Config, Iterable[str]], vmap_runs: int
         return run is None or not set(wanted[config]) <= run["metrics"].keys()
 
     module = importlib.import_module(script)
+    told = _Told(list(filter(is_missing, wanted)))
     for same_images in _groups(wanted, _images):
         protocol = None
         for group in _groups(same_images, _training):
@@ -95,6 +97,28 @@ def complete(script: str, wanted: Mapping[Config, Iterable[str]], vmap_runs: int
                 nothing = dict.fromkeys(wanted[config])  # so that it is not run for them again
                 result["metrics"] = nothing | result["metrics"]
                 keep(script, config, result | {"protocol": protocol.name})
+                told.done(config)
+
+
+class _Told:
+    """Says after each run how many are done, and about how long the others take."""
+
+    def __init__(self, missing: list[Config]):
+        self._total, self._done, self._begun = len(missing), 0, time.monotonic()
+        each = [config.identity() for config in missing]
+        names = each[0] if each else ()
+        self._names = [name for name in names if len({str(one[name]) for one in each}) > 1]
+
+    def done(self, config: Config) -> None:
+        """Say that a run is done and kept."""
+        self._done += 1
+        if self._total < 2:
+            return
+        values = config.identity()
+        which = " ".join(f"--{name}={values[name]}" for name in self._names)
+        left = (time.monotonic() - self._begun) / self._done * max(0, self._total - self._done)
+        rest = f"about {left / 60:.0f} min left" if left else "all done"
+        print(f"run {self._done} of {self._total}, {rest}: {which}", file=sys.stderr, flush=True)
 
 
 def _images(config: Config) -> tuple[Any, ...]:

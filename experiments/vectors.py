@@ -8,6 +8,7 @@ that share images share the work.
 import hashlib
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import harness
 
 VERSION = 1  # grows when an extractor computes something else under the same name
-BLOCK = 10_000  # images after which what was computed is kept, so that a stop loses little
+BLOCK = 2_000  # images after which what was computed is kept, so that a stop loses little
 # Cheaper to compute than to read.
 NOT_KEPT = ("pixels",)
 
@@ -64,14 +65,22 @@ def vectors(extractor: Any, images: Any) -> Any:
     digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
     known = _read(folder)
     missing = [i for i, digest in enumerate(digests) if digest not in known]
-    if len(missing) > BLOCK // 10:
-        print(f"{extractor.name}: {len(missing):,} vectors are computed and kept", flush=True)
+    begun = time.monotonic()
     for start in range(0, len(missing), BLOCK):
         rows = missing[start : start + BLOCK]
         computed = extract(extractor, images[rows])
+        _tell(extractor.name, start + len(rows), len(missing), time.monotonic() - begun)
         _keep(folder, [digests[row] for row in rows], computed)
         known.update({digests[row]: vector for row, vector in zip(rows, computed, strict=True)})
     return np.stack([known[digest] for digest in digests])
+
+
+def _tell(name: str, done: int, total: int, seconds: float) -> None:
+    """Say how many vectors are there, how fast they come and how long the others take."""
+    if total > BLOCK:
+        rate = done / seconds
+        left = f"{(total - done) / rate / 60:.1f} min left"
+        print(f"{name}: {done:,} of {total:,} vectors, {rate:,.0f} a second, {left}", flush=True)
 
 
 def _folder(extractor: Any) -> Path:
