@@ -24,7 +24,7 @@ if OWN_CACHE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxret-tests-xla-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-# Importing and tracing make many objects and little garbage: looking for it costs a tenth of a run.
+# Importing makes many objects and little garbage: looking for it is a seventh of collecting tests.
 gc.set_threshold(200_000, 20, 100)
 
 import jax

@@ -115,3 +115,21 @@ def euclidean_distances(query, gallery):
     wide = np.asarray(query, np.float64), np.asarray(gallery, np.float64)
     return [[sum((a - b) ** 2 for a, b in zip(x, y, strict=True)) for y in wide[1]]
             for x in wide[0]]  # fmt: skip
+
+
+def words(seed, n, width, values):
+    """Codes of which many are equal."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 2**32, (values, width), np.uint32)[rng.integers(0, values, n)]
+
+
+def by_numpy(query, gallery, k, mask=None):
+    """The k nearest codes by the definition: a stable sort of (distance, row)."""
+    never = np.iinfo(np.int32).max
+    distances = np.bitwise_count(query[:, None] ^ gallery[None]).sum(axis=2, dtype=np.int64)
+    distances = np.where(True if mask is None else mask, distances, never)
+    row = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    distances = np.take_along_axis(distances, row, axis=1)
+    empty = ((0, 0), (0, k - row.shape[1]))
+    row = np.pad(np.where(distances == never, -1, row), empty, constant_values=-1)
+    return np.pad(distances, empty, constant_values=never), row

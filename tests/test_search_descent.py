@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from marks import slow
+from reference import by_numpy, words
 
 from jaxret import search
 from jaxret.search import hamming, hopper, select
@@ -12,24 +13,6 @@ from jaxret.search.blocks import BLOCK, CLUSTER, GROUP, LANES
 from jaxret.search.validate import mask_words
 
 RNG = np.random.default_rng
-NEVER = np.iinfo(np.int32).max
-
-
-def words(seed, n, width, values):
-    """Codes of which many are equal."""
-    rng = RNG(seed)
-    return rng.integers(0, 2**32, (values, width), np.uint32)[rng.integers(0, values, n)]
-
-
-def by_numpy(query, gallery, k, mask=None):
-    """What the definition gives: a stable sort of (distance, row)."""
-    distances = np.bitwise_count(query[:, None] ^ gallery[None]).sum(axis=2, dtype=np.int64)
-    distances = np.where(True if mask is None else mask, distances, NEVER)
-    row = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    distances = np.take_along_axis(distances, row, axis=1)
-    empty = ((0, 0), (0, k - row.shape[1]))
-    row = np.pad(np.where(distances == NEVER, -1, row), empty, constant_values=-1)
-    return np.pad(distances, empty, constant_values=NEVER), row
 
 
 # Levels: of clusters alone; of 16 clusters above them, the last ones incomplete.

@@ -53,7 +53,7 @@ def topk(
         return host.topk(query, mask, codes, int(size), k, memory)
     search, finish = _way(capacity, k, most, on_cpu, on_host)
     per_query = bytes_of_query(capacity, words, k, on_host)
-    # A launch costs as much as some hundred queries, and no cache holds a tile.
+    # There no cache holds a tile, and fewer tiles are fewer launches.
     sizes = {} if on_cpu else {"near": memory, "most": select.MOST_ON_ACCELERATOR}
     found = (
         (search(*tile, codes, size), count)

@@ -1,7 +1,7 @@
 """The least distance in each cluster, on the tensor cores of NVIDIA's Hopper GPUs.
 
 Codes become vectors of -1 and 1, whose product is the number of bits less twice the distance: of
-8-bit floats that is exact, and 20 times as many products as population counts fit into a second.
+8-bit floats that is exact, and by the chip's data sheet several times as fast as population counts.
 What a product of matrices would write and read again, 10^10 numbers for 10,000 queries of a million
 codes, stays in registers: a block multiplies the queries that it keeps with the rows of a cluster
 after each other and holds on to the greatest product of each lane.
@@ -54,8 +54,8 @@ def takes(words: int) -> bool:
         reason = "" if right else "it gives wrong distances"
     if reason:
         warnings.warn(
-            f"codes of {bits} bits are searched without tensor cores, which takes some ten times "
-            f"as long: the kernel fails with this GPU and JAX {jax.__version__}: {reason}",
+            f"codes of {bits} bits are searched without tensor cores, which takes "
+            f"longer: the kernel fails with this GPU and JAX {jax.__version__}: {reason}",
             RuntimeWarning,
             stacklevel=2,
         )

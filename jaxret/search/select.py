@@ -21,7 +21,7 @@ NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching f
 FEW, LITTLE = 16, 512  # chosen, and to choose from: see `smallest`
 PREFERRED = (100, 125, 160, 200, 250, 320, 400, 500, 640, 800)  # Renard's series R10, of ISO 3
 LEAST_QUERIES, MOST_QUERIES = 32, 1024  # in a tile, where memory allows
-MOST_ON_ACCELERATOR = 2**14  # the same there: a launch costs as much as 100 queries
+MOST_ON_ACCELERATOR = 2**14  # the same there: fewer tiles are fewer launches
 
 
 class Neighbors(NamedTuple):
@@ -113,7 +113,7 @@ def smallest(values: Num[Array, "q v"], k: int) -> Int32[Array, "q k"]:
 def _by_rank(keys: UInt32[Array, "q v"], k: int) -> Int32[Array, "q k"]:
     """The positions of the k smallest of each row, from how many are smaller than each.
 
-    An accelerator compares all pairs in less time than a loop of k steps needs to start them.
+    All pairs are compared at once, where a loop would start k steps one after the other.
     """
     rank = jnp.sum(keys[:, None, :] < keys[:, :, None], axis=2, dtype=jnp.int32)
     here = rank[:, None, :] == jnp.arange(k, dtype=jnp.int32)[None, :, None]
