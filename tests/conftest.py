@@ -1,7 +1,8 @@
 """Strict settings for every test, and the options that run the long ones.
 
-Typed shapes are enforced, and silent broadcasting is an error. A test of more than a few seconds is
-marked `slow`, one of many minutes `soak`; `pytest --slow` and `pytest --soak` run them too.
+Typed shapes are enforced, and silent broadcasting is an error. A test that takes seconds is marked
+`slow`, and one that takes longer, or is one of very many, `soak`; `pytest --slow` and
+`pytest --soak` run them too.
 """
 
 import gc
@@ -38,8 +39,8 @@ install_import_hook("jaxret", "beartype.beartype")
 
 # marker -> what its tests are; the option of the same name runs them
 LONG = {
-    "slow": "takes more than a few seconds",
-    "soak": "takes many minutes",
+    "slow": "takes seconds",
+    "soak": "takes long, or is one of very many",
 }
 
 

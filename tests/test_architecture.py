@@ -194,7 +194,7 @@ def test_a_script_explains_itself_at_once(script):
     assert seconds < 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_both_names_of_help_give_the_same_text(script):
     assert cpu_seconds(script, "-h", limit=9)[1] == cpu_seconds(script, "--help", limit=9)[1]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow
+from marks import soak
 
 from jaxret import hashers, losses, models, train
 from jaxret.hashers import autoencoder, latents, vae
@@ -36,7 +36,7 @@ def step(hasher, state):
 
 @pytest.mark.parametrize(
     ("loss", "optimizer"),
-    [pytest.param("bce", "adam", marks=pytest.mark.slow), ("mse", "adadelta")],
+    [pytest.param("bce", "adam", marks=pytest.mark.soak), ("mse", "adadelta")],
 )
 def test_training_lowers_the_loss_that_it_is_told_to(loss, optimizer):
     rate = {"adam": 0.01, "adadelta": 1.0}[optimizer]
@@ -76,6 +76,7 @@ def test_pixel_errors_are_finite_where_a_sure_pixel_is_wrong():
     assert pixel_errors(black, white)["bce"][0] == pytest.approx(-np.log(1e-7), rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_vae_without_variance_and_divergence_has_the_autoencoders_loss():
     model = models.dense_autoencoder(SHAPE, 10, (12,))
     mean_only = latents.gaussian(5)._replace(draw=lambda key, parameters: parameters[:, :5])
@@ -97,7 +98,7 @@ def test_squared_likelihood_is_a_gaussian_of_variance_one_half():
     np.testing.assert_allclose(negative_log_likelihood(pixels, x), gaussian - constant, rtol=1e-4)
 
 
-@pytest.fixture(scope="module", params=slow(False, True))
+@pytest.fixture(scope="module", params=soak(False, True))
 def noisy(request):
     """A hasher with batch statistics and dropout, its first state, and a step with a rate of 0."""
     hasher = make(own_model=noisy_model, variational=request.param, learning_rate=1e-30)
@@ -164,7 +165,7 @@ def test_settings_that_make_no_sense_are_refused_before_training(latent_dim, set
         make(latent_dim, **settings)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_without_a_head_the_code_is_the_encoders_map():
     hasher = make(0, model="conv_up", channels=(4, 3), hidden=())
     assert hasher.encode(hashers.weights(first(hasher)), IMAGES[:2]).shape == (2, 12)

@@ -30,7 +30,7 @@ PUBLISHED = {  # as the documents print them
 }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_leaves_scores_errors_and_pictures(tmp_path, monkeypatch, capsys):
     pictures = {}
     monkeypatch.setattr(drawing, "save", lambda _, named: pictures.update(named))
@@ -110,7 +110,7 @@ def own_run(tmp_path_factory):
     return folder, pictures
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_readmes_own_model_is_trained_searched_and_drawn(own_run):
     folder, pictures = own_run
     result = json.loads((folder / "runs/strides/metrics.json").read_text())
@@ -120,7 +120,7 @@ def test_the_readmes_own_model_is_trained_searched_and_drawn(own_run):
     assert not (folder / "runs/strides/encoder").exists()  # it has no name to be made again by
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_reconstructions_of_finished_runs_are_drawn_in_rows(own_run, monkeypatch):
     monkeypatch.chdir(own_run[0])
     config = reconstructions.ReconstructionsConfig(
@@ -164,7 +164,7 @@ def written_table(folder, protocol, rows, size=32):
     (folder / "table.json").write_text(json.dumps(content))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_zoo_has_a_point_for_each_result_and_their_rank_correlation(tmp_path):
     written_table(
         tmp_path / "a", "mnist-test", [("A", "ours", 0.01, 0.9), ("B", "ours", 0.02, 0.8)]
@@ -228,7 +228,7 @@ def images_of(*shape):
     return data.Protocol("blank", blank, blank, blank, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_row_builds_its_model_for_the_images_of_its_table():
     settings = {
         json.dumps(settings, sort_keys=True)
@@ -262,7 +262,7 @@ def test_convolutions_on_cpu_do_not_train_by_scan():
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_table_has_its_own_metric_and_extra_ones_beside_it(tmp_path, monkeypatch):
     monkeypatch.setattr(runs.harness.Progress, "__call__", lambda *_: None)
     smaller = {"hidden": "8", "latent_dim": 3}

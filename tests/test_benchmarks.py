@@ -49,7 +49,7 @@ def test_a_search_case_is_timed_checked_and_written(tmp_path, monkeypatch, capsy
     assert json.loads(path.read_text()) == rows
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_jobs_at_scale_check_what_they_find(tmp_path):
     rows = rows_of("scale.py", tmp_path, "--n=40000", "--rows=600", f"--folder={tmp_path}")
     assert [row["equal"] for row in rows] == [True, True]
@@ -125,6 +125,7 @@ def test_a_module_says_in_one_line_that_it_is_no_command(module):
     assert line.startswith(f"{module}.py is a module, not a command;")
 
 
+@pytest.mark.slow
 def test_a_script_names_its_flags_in_sentences_without_jax():
     for script in ("search", "search_device", "encode", "encode_photos", "index_photos", "train",
                    "train_device", "scale", "check_device", "run_accelerator"):  # fmt: skip

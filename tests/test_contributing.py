@@ -47,7 +47,7 @@ def recipes(monkeypatch):
     del datasets["stripes"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_hasher_and_the_data_set_work_together(recipes):
     protocol = jaxret.load_protocol("test", "stripes")
     assert len(protocol.query.images) == 60

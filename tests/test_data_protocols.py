@@ -291,7 +291,7 @@ def test_a_benchmark_is_of_one_data_set(name):
 
 
 @real_data
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ["cifar10-full@1000", "cifar10-54k@all"])
 def test_a_benchmark_says_its_score_and_its_split(name):
     protocol = data.load_protocol(name, "cifar10")

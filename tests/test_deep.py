@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from marks import slow
+from marks import soak
 
 from jaxret import hashers, models, train
 from jaxret.hashers import deep
@@ -26,7 +26,7 @@ def shapes_of(model, image_shape=(32, 32, 3)):
     return jax.eval_shape(lambda: model.init(jax.random.key(0), x, jax.nn.sigmoid))
 
 
-@pytest.mark.parametrize("depth", [1, 5, *slow(9, 10, 15, 16)])
+@pytest.mark.parametrize("depth", [1, 5, *soak(9, 10, 15, 16)])
 def test_a_network_has_as_many_parameters_as_the_thesis_table_gives(depth):
     params = shapes_of(models.HashNet(depth, 48, 10))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[depth]
@@ -97,6 +97,7 @@ class Chain(nn.Module):
         return hashnet._one_after_the_other(self, blocks, x, train)
 
 
+@pytest.mark.slow
 def test_blocks_in_a_loop_compute_what_they_do_one_by_one(monkeypatch):
     """As on a GPU: outputs, gradients and the statistics of each block."""
     chain = Chain()
@@ -202,7 +203,7 @@ def trained():
     return hasher, states, terms
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_loss_is_the_weighted_sum_of_its_terms(trained):
     _, _, terms = trained
     assert terms.keys() == {"loss", "accuracy", *deep.TERMS}
@@ -210,7 +211,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(trained):
     np.testing.assert_allclose(terms["loss"], parts, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_averaged_weights_are_the_mean_of_those_that_steps_began_with(trained):
     _, states, _ = trained
     average = states[0].params
@@ -226,7 +227,7 @@ def test_the_averaged_weights_are_the_mean_of_those_that_steps_began_with(traine
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_codes_are_those_of_the_averaged_network_on_images_less_their_mean(trained):
     hasher, states, _ = trained
     params = hashers.weights(states[-1])
@@ -240,7 +241,7 @@ def test_codes_are_those_of_the_averaged_network_on_images_less_their_mean(train
     np.testing.assert_array_equal(measured["accuracy"], np.argmax(logits, axis=1) == LABELS)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_all_that_a_network_needs_is_in_its_state(trained):
     _, states, _ = trained
     assert states[-1].model_state.keys() == {"batch_stats", "average", "mean"}

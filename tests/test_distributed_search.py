@@ -11,7 +11,7 @@ import pytest
 
 from jaxret.index import Shard, build, merge
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 COMMAND = "import sys; from jaxret.app.cli import main; sys.exit(main())"
 
 

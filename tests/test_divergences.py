@@ -116,7 +116,7 @@ def test_tiles_of_queries_and_stretches_of_rows_change_nothing(name, monkeypatch
     np.testing.assert_array_max_ulp(np.asarray(whole.distances), np.asarray(tiled.distances), ulps)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_tiles_change_nothing_to_the_last_bit_as_users_compile():
     test = f"{__file__}::test_tiles_of_queries_and_stretches_of_rows_change_nothing"
     usual = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}

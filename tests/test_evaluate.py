@@ -6,11 +6,11 @@ import jaxtyping
 import numpy as np
 import pytest
 import reference
-from marks import slow
+from marks import soak
 
 from jaxret import codes, evaluate, metrics, search
 
-SLOW = pytest.mark.slow
+SOAK = pytest.mark.soak
 
 # Most tests share these sizes, so that they share compiled code.
 QUERIES, ROWS, BITS = 7, 50, 6
@@ -99,9 +99,9 @@ def slow_scores(split, latents, distance, ks):
     [
         ("euclidean", BITS, QUERIES, ROWS),
         ("euclidean", 1, 1, 1),
-        pytest.param("hamming", BITS, QUERIES, ROWS, marks=SLOW),
+        pytest.param("hamming", BITS, QUERIES, ROWS, marks=SOAK),
         ("hamming", 1, 1, 1),
-        pytest.param("hamming", 300, 3, 20, marks=SLOW),
+        pytest.param("hamming", 300, 3, 20, marks=SOAK),
     ],
 )
 def test_every_score_equals_its_twin(distance, bits, q, n):
@@ -111,7 +111,7 @@ def test_every_score_equals_its_twin(distance, bits, q, n):
     assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", pytest.param("hamming", marks=SLOW)])
+@pytest.mark.parametrize("distance", ["euclidean", pytest.param("hamming", marks=SOAK)])
 @pytest.mark.parametrize(("batch_size", "pairs"), [(1, 1), (8, 200)])
 def test_scores_do_not_depend_on_the_size_of_batches_and_tiles(distance, batch_size, pairs):
     def scores(**sizes):
@@ -154,7 +154,7 @@ def test_the_encoder_sees_batches_of_one_size():
 
 
 @pytest.mark.parametrize(
-    "distance", ["euclidean", *slow(*sorted(set(evaluate.DISTANCES) - {"euclidean"}))]
+    "distance", ["euclidean", *soak(*sorted(set(evaluate.DISTANCES) - {"euclidean"}))]
 )
 def test_a_k_larger_than_the_gallery_is_absent_and_the_whole_ranking_stands_there(distance):
     got = evaluate.evaluate(
@@ -203,7 +203,7 @@ def test_the_whole_ranking_is_the_one_that_search_returns(k, name):
     assert got[name] == pytest.approx(float(expected), rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_code_that_differs_in_300_bits_is_further_than_one_that_differs_in_100():
     query, gallery = np.ones((3, 300), np.float32), -np.ones((20, 300), np.float32)
     gallery[1:, 100:] = 1
@@ -310,7 +310,7 @@ def test_a_query_and_an_image_without_a_label_are_relevant_to_nothing():
     assert got[f"precision@{ROWS}"] == pytest.approx(5 / 7 / 2)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", pytest.param("hamming", marks=SLOW)])
+@pytest.mark.parametrize("distance", ["euclidean", pytest.param("hamming", marks=SOAK)])
 def test_images_with_several_labels_are_relevant_where_they_share_one(distance):
     rng = np.random.default_rng(0)
     query, gallery = (rng.normal(size=(n, 8)).astype(np.float32) for n in (QUERIES, ROWS))

@@ -95,7 +95,7 @@ def test_a_run_says_its_headline_scores_beside_the_baselines_and_that_it_loses(f
     assert "more --epochs" in line
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_raw_pixels_beside_a_run_score_as_the_baseline_script_scores_them(finished, tmp_path):
     import baseline
 
@@ -136,7 +136,7 @@ def test_progress_tells_rate_loss_and_time_left(finished):
     assert all(word in line for word in ("epoch 1/2", "loss", "images/s", "left"))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_resolved_flags_repeat_the_run(finished, tmp_path):
     workdir, _, _ = finished
     again = run(train_vae, tmp_path / "again", f"--flagfile={workdir / 'args.flags'}",
@@ -167,7 +167,7 @@ def test_the_bound_is_of_the_trained_model_on_the_training_images(finished):
     assert elbo == pytest.approx(-means["negative_elbo_nats"], rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_augmented_run_of_positives_by_former_flag_names(tmp_path, capsys):
     result = run(train_vae, tmp_path / "w", *SMALL, "--contrast=1", "--neighbours=2", "--shift=1")
     err = capsys.readouterr().err
@@ -207,7 +207,7 @@ def test_a_stopped_run_resumes_to_the_same_parameters_bit_for_bit(tmp_path, monk
     assert "--resume" not in (tmp_path / "stopped" / "args.flags").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_run_resumes_to_the_same_parameters_bit_for_bit(tmp_path):
     flags = ("--hidden=64", "--latent_dim=4", "--epochs=60", "--batch_size=10")
     flags += ("--baselines=false",)
@@ -236,7 +236,7 @@ def test_a_killed_run_resumes_to_the_same_parameters_bit_for_bit(tmp_path):
     assert epochs[0] == epochs[1] == list(range(1, 61))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_finished_run_can_be_trained_longer_or_gathered_without_its_log(tmp_path):
     flags = ("--hidden=16", "--latent_dim=4")
     short = run(train_vae, tmp_path / "w", *flags, "--epochs=1")
@@ -251,7 +251,7 @@ def test_a_finished_run_can_be_trained_longer_or_gathered_without_its_log(tmp_pa
     assert "holds a run of 2 epochs, which --epochs=1 cannot shorten" in said
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_whose_schedule_spans_it_cannot_be_trained_longer(tmp_path):
     flags = (*SMALL, "--learning_rate_end=1e-4")
     run(train_vae, tmp_path / "w", *flags)
@@ -308,7 +308,7 @@ def folder_of_images(place, per_class=6, size=8, classes=("cat", "dog")):
 FOLDER = ("--image_size=8", "--batch_size=2", *SMALL)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_images_added_between_stop_and_resume_are_named(tmp_path):
     photos = folder_of_images(tmp_path / "photos")
     flags = (f"--dataset=folder:{photos}", *FOLDER)
@@ -325,7 +325,7 @@ def test_images_added_between_stop_and_resume_are_named(tmp_path):
     assert "cat" in said
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_images_without_labels_are_trained_on_and_kept_but_not_scored(tmp_path, capsys):
     photos = folder_of_images(tmp_path, classes=("photos",)) / "photos"
     result = run(train_vae, tmp_path / "w", f"--dataset=folder:{photos}", *FOLDER)
@@ -336,7 +336,7 @@ def test_images_without_labels_are_trained_on_and_kept_but_not_scored(tmp_path, 
     assert "a hash network needs labels" in said
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_labels_come_from_a_csv_file(tmp_path):
     photos = folder_of_images(tmp_path, classes=("photos",), per_class=10) / "photos"
     lines = [f"{path.name},{'ab'[i % 2]}" for i, path in enumerate(sorted(photos.iterdir()))]
@@ -373,7 +373,7 @@ def test_a_picture_that_fails_is_a_warning(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "warning: plots/broken.png failed: no such font\n"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_codes_of_two_bits_are_drawn_as_a_plane_and_by_their_balance(tmp_path, monkeypatch):
     pictures = {}
     monkeypatch.setattr(drawing, "save", lambda _, named: pictures.update(named))
@@ -579,7 +579,7 @@ def test_facts_of_a_run_need_neither_an_installed_package_nor_a_checkout(tmp_pat
         assert f"{len(os.sched_getaffinity(0))} threads" in facts["device"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_cache_folder_of_jax_that_the_environment_names_is_kept(tmp_path):
     code = (
         "import harness, jax; harness._prepare_process(); "

@@ -85,7 +85,7 @@ def test_a_data_set_from_outside_loads_by_name_and_has_every_protocol(outside):
         assert tuple(len(part.images) for part in parts) == sizes
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_hasher_from_outside_is_scored_kept_and_loaded_like_any_other(outside):
     protocol = jaxret.load_protocol("test", "stripes")
     hasher = jaxret.HASHERS["median"](16)
@@ -98,7 +98,7 @@ def test_a_hasher_from_outside_is_scored_kept_and_loaded_like_any_other(outside)
     np.testing.assert_array_equal(found, hasher.encode(params, protocol.query.images))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_script_runs_a_hasher_and_a_data_set_from_outside(outside):
     (outside / "run.py").write_text(
         "import os, runpy, sys\n"

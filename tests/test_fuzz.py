@@ -47,11 +47,12 @@ def problems(*options):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_another_form_has_the_same_result_or_is_refused_in_one_line():
     assert problems("--quick") == []
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_another_form_is_searched_and_scored_the_same_or_refused():
     assert problems() == []
 

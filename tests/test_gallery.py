@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marks import slow
+from marks import slow, soak
 
 from jaxret.gallery import Gallery, GalleryError, store, validate
 from jaxret.search import CodeLayout, VectorLayout
@@ -224,7 +224,7 @@ def test_a_gallery_does_not_change_when_the_array_it_came_from_does():
 
 
 @pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_mapped_search_in_tiles_equals_a_search_in_memory(kind, tmp_path):
     draw, make = MAKERS[kind]
     n = 3 * BLOCKS[kind] - 77  # tiles are of one block
@@ -263,7 +263,7 @@ def test_a_filter_keeps_the_search_to_some_rows(kind):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-@pytest.mark.parametrize("limit", [1, None, *slow(38, 39)])
+@pytest.mark.parametrize("limit", [1, None, *soak(38, 39)])
 def test_range_search_finds_all_within_the_radius_or_says_so(kind, limit):
     draw, make = MAKERS[kind]
     values, query = draw(0, 40), draw(1, Q)
@@ -529,7 +529,7 @@ print(len(versions))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_kill_9_at_any_moment_of_a_save_leaves_a_whole_gallery(tmp_path):
     out = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "g")], capture_output=True, text=True

@@ -204,7 +204,7 @@ np.savez(f"{folder}/codes.npz", **codes)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_another_process_loads_every_hasher_and_makes_the_same_codes_bit_for_bit(tmp_path):
     for name in HASHERS:
         hasher, params, _ = fitted(name)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow
+from marks import slow, soak
 
 import jaxret
 from jaxret import codes, hashers, models, train
@@ -138,7 +138,7 @@ def test_gumbel_codes_may_be_the_logits_less_their_average():
     assert np.isfinite(certain).all()
 
 
-@pytest.mark.parametrize("name", ["gaussian", *slow("bernoulli", "gumbel")])
+@pytest.mark.parametrize("name", slow("gaussian") + soak("bernoulli", "gumbel"))
 def test_a_sampled_code_and_a_bound_do_not_depend_on_the_batch(name):
     hasher, params = make(name, features="sample")
     whole = hasher.encode(params, jnp.asarray(IMAGES))
@@ -168,7 +168,7 @@ def test_images_that_differ_in_one_pixel_have_keys_of_their_own():
     assert len(np.unique(np.asarray(keys), axis=0)) == len(images)
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", *slow("bernoulli")])
+@pytest.mark.parametrize("likelihood", slow("gaussian") + soak("bernoulli"))
 def test_the_training_loss_is_the_negative_elbo_at_beta_one(likelihood):
     hasher, params = make("gaussian", likelihood=likelihood)
     _, terms = step(hasher, train.start(hasher.training, KEY, IMAGES))
@@ -180,7 +180,7 @@ def test_the_training_loss_is_the_negative_elbo_at_beta_one(likelihood):
     np.testing.assert_allclose(bound["negative_elbo_nats"], bound["nll_nats"] + bound["kl_nats"])
 
 
-@pytest.mark.parametrize("temperature", [1.0, *slow(0.2, 5.0)])
+@pytest.mark.parametrize("temperature", [1.0, *soak(0.2, 5.0)])
 def test_the_bound_of_bits_is_of_true_bits_whatever_the_temperature_of_training(temperature):
     settings = {"bit_gradient": "concrete", "temperature": temperature}
     hasher, params = make("bernoulli", **settings)
@@ -194,7 +194,7 @@ def test_the_bound_of_bits_is_of_true_bits_whatever_the_temperature_of_training(
     np.testing.assert_array_equal(*generated)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_bound_of_bits_is_above_the_exact_negative_log_likelihood():
     """With 6 bits all 64 codes can be summed over: -log p(x) <= nll + kl on average."""
     hasher, params = make("bernoulli", bit_gradient="concrete", temperature=0.2)
@@ -226,7 +226,7 @@ def test_quantised_codes_take_the_levels_of_the_table():
     assert set(np.unique(hasher.encode(params, jnp.asarray(IMAGES)))) <= {-3.0, -1.0, 1.0, 3.0}
 
 
-@pytest.mark.parametrize("name", ["gaussian", *slow("sign", "bernoulli", "gumbel")])
+@pytest.mark.parametrize("name", ["gaussian", *soak("sign", "bernoulli", "gumbel")])
 def test_a_trained_hasher_tells_two_kinds_of_image_apart(name):
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 1], 100).astype(np.int32)
@@ -269,7 +269,7 @@ CONTRASTIVE = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", EVERY)
 def test_contrastive_training_tells_two_copies_of_an_image_from_other_images(name):
     hasher, _ = make(name, shift=0.2, **CONTRASTIVE)
@@ -278,7 +278,7 @@ def test_contrastive_training_tells_two_copies_of_an_image_from_other_images(nam
     assert info["ntxent"] < np.log(79) - 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_contrastive_training_brings_an_image_and_its_positive_together():
     hasher, _ = make("gaussian", **CONTRASTIVE)
     positives = np.roll(np.arange(40), 20)[:, None]
@@ -290,7 +290,7 @@ def test_contrastive_training_brings_an_image_and_its_positive_together():
     assert pairs < 0.8 * distances[~np.eye(40, dtype=bool)].mean()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_contrastive_training_tells_pairs_of_bits_from_other_pairs():
     hasher, _ = make("bernoulli", **CONTRASTIVE)
     pairs, positives = np.concatenate([SPARSE[:20]] * 2), np.roll(np.arange(40), 20)[:, None]
@@ -315,7 +315,7 @@ def test_parameters_of_zero_are_the_prior_of_every_latent(name):
     assert np.abs(images[0] - images[1]).max() > 0
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_hashers_fitted_in_one_program_are_those_fitted_alone():
     pair = [make("gaussian", beta=b, epochs=3, batch_size=20, beta_end=e)[0]
             for b, e in ((1.0, 0.0), (0.1, 0.01))]  # fmt: skip

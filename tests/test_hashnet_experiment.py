@@ -42,7 +42,7 @@ def test_digits_are_found_by_twelve_bits(tmp_path, monkeypatch):
     assert set(drawn) == {"losses", "retrieval", "bits"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch):
     flags = (*FLAGS, "--epochs=2")
     with monkeypatch.context() as patch:
@@ -58,7 +58,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch):
         np.testing.assert_array_equal(value, b[name], err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(
     "JAXRET_DATA_DIR" not in os.environ, reason="JAXRET_DATA_DIR names no folder of real data"
 )

@@ -216,7 +216,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
     assert build(root, model="look").new == 150 - FLUSH
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_features_to_learn_from_are_not_computed_again(tmp_path, monkeypatch):
     from functools import partial
 

@@ -190,7 +190,7 @@ def test_a_code_is_timed_alone_and_among_many(monkeypatch):
     assert found.keys() == {"seconds_per_code", "codes_per_second"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("what", ["epoch", "code"])
 def test_times_are_rows_of_a_table_and_nothing_is_trained(tmp_path, what):
     settings = {"what": what, "bits": 12, "steps": 1, "repeats": 1}
@@ -221,7 +221,7 @@ def figure_run(name, depth, bits, rng):
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_runs_are_drawn_together_by_bits_and_by_depth(tmp_path):
     rng = np.random.default_rng(0)
     drawn = [figure_run(f"r{n}-{b}", n, b, rng) for n, b in ((1, 12), (1, 48), (9, 48))]

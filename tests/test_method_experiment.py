@@ -9,7 +9,7 @@ from jaxret.hashers import METHODS
 __all__ = ["in_process"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_codes_of_features_without_labels_are_scored(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXRET_FEATURES_DIR", str(tmp_path / "features"))
     flags = ("--method=contrastive", "--features=layout", "--knn_positives=5", "--bits=16")

@@ -211,7 +211,7 @@ def clusters(n=120, classes=3, d=12):
     return x.astype(np.float32), labels.astype(np.int32)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_tells_three_clusters_of_vectors_apart(name):
     x, labels = clusters()

@@ -358,6 +358,7 @@ def test_random_clusters_score_high_by_rand_index_and_nothing_when_adjusted():
 # What is given in another form.
 
 
+@pytest.mark.slow
 def test_narrow_types_are_widened_before_anything_is_added():
     relevant = np.ones((1, 300), np.uint8)
     np.testing.assert_allclose(metrics.average_precision(relevant, np.array([300])), [1])

@@ -113,9 +113,9 @@ DECODERS = {
 MAP = 4 * 4 * 2
 
 
-# Every encoder and decoder once, all other pairs with --slow.
+# Every encoder and decoder once, all other pairs with --soak.
 PAIRS = [
-    pytest.param(encoder, decoder, marks=[] if i == j else pytest.mark.slow)
+    pytest.param(encoder, decoder, marks=[] if i == j else pytest.mark.soak)
     for i, encoder in enumerate(ENCODERS)
     for j, decoder in enumerate(DECODERS)
 ]
@@ -311,7 +311,7 @@ def test_an_odd_side_is_cropped_to_what_the_encoder_had():
     assert models.layers.levels((28, 9), 3) == [(28, 9), (14, 5), (7, 3), (4, 2)]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_row_decides_nothing_of_the_rows_that_a_recurrent_decoder_wrote_before():
     decoder = models.RecurrentDecoder((6,), (5, 4, 1))
     z = jax.random.normal(jax.random.key(0), (2, 3))
@@ -332,7 +332,7 @@ def test_a_recurrent_encoder_reads_the_rows_in_their_order():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_patch_is_a_piece_of_the_image():
     encoder = models.AttentionEncoder((2, 3), 8, 1, 2)
     images = jnp.zeros((1, 4, 6, 1))

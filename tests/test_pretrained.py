@@ -125,7 +125,7 @@ def test_photo_makes_256_bits_unless_told_otherwise():
     assert photo_hasher(dims=64).spec["settings"]["bits"] is None
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_features_computed_before_give_the_codes_of_the_images():
     x = pictures()
     hasher = photo_hasher(4, features="pixels")
@@ -138,7 +138,7 @@ def test_features_computed_before_give_the_codes_of_the_images():
     np.testing.assert_allclose(hasher.encode(params, computed), z, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_extractor_of_ones_own_is_kept_with_its_weights(monkeypatch, tmp_path):
     def apply(params, images):
         x = images.reshape(len(images), -1).astype(jnp.float32)
@@ -159,7 +159,7 @@ def test_an_extractor_of_ones_own_is_kept_with_its_weights(monkeypatch, tmp_path
         load_encoder(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_kept_encoder_with_real_weights_runs_where_their_package_is_missing(
     monkeypatch, tmp_path
 ):
@@ -197,7 +197,7 @@ def fitted_to_classes():
     return labels_hasher(8, **QUICK).fit(KEY, *classes())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_labels_beat_photo_where_features_do_not_tell_classes_apart():
     x, labels = classes()
     hasher = labels_hasher(8, **QUICK)

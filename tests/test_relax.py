@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from marks import slow
+from marks import soak
 
 from jaxret import relax
 
@@ -66,7 +66,7 @@ def softmax_of_gumbel(logits, noise, temperature):
     return jax.nn.softmax((jax.nn.log_softmax(logits) + noise) / temperature)
 
 
-@pytest.mark.parametrize("temperature", [1.0, *slow(0.3, 5.0)])
+@pytest.mark.parametrize("temperature", [1.0, *soak(0.3, 5.0)])
 def test_gumbel_softmax_and_its_gradient_equal_the_definition(temperature):
     logits = jax.random.normal(jax.random.key(2), (3, 4, 5))
     noise = relax.gumbel_noise(jax.random.key(3), logits.shape)

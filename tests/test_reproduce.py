@@ -507,14 +507,14 @@ def real(*rows, workdir, **about):
     return dict(table.run_tables({"x": spec}, lambda _: base, 1, 1))["x"]["rows"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_row_with_positives_trains(tmp_path):
     settings = {"hidden": "32", "contrastive_weight": 10.0, "knn_positives": 3}
     (row,) = real(table.Row("positives", None, None, settings, ""), workdir=tmp_path)
     assert row["ours"]["seeds"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_codes_of_one_training_are_each_encoded_in_their_own_way(tmp_path):
     settings = {"latent": "gumbel", "num_classes": 4, "num_distributions": 6}
     codes = ("one_hot", "probabilities", "log_ratios")
@@ -526,7 +526,7 @@ def test_codes_of_one_training_are_each_encoded_in_their_own_way(tmp_path):
     assert len({row["ours"]["mean"] for row in shared}) == len(codes)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_vmapped_trainings_of_an_autoencoder_score_as_those_one_at_a_time(tmp_path):
     spec = table.Table(
         "title", (table.Row("mean", 0.9, {}), table.Row("beta", 0.9, {"beta": 0.5})),
@@ -544,7 +544,7 @@ def test_vmapped_trainings_of_an_autoencoder_score_as_those_one_at_a_time(tmp_pa
         assert one["as_published"]["mean"] == pytest.approx(other["as_published"]["mean"], abs=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_command_writes_tables_with_their_text_and_charts(tmp_path):
     flags = (
         "--dataset=digits",
@@ -566,7 +566,7 @@ def test_the_command_writes_tables_with_their_text_and_charts(tmp_path):
         assert (folder / "plots" / "table.png").stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_reader_that_has_seen_enough_of_the_list_is_no_error():
     with subprocess.Popen(
         [sys.executable, ROOT / "experiments" / "reproduce.py", "--list"],

@@ -9,7 +9,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marks import slow
+from marks import soak
 
 from jaxret import codes, search
 from jaxret.search import counting, euclidean, hamming, host, passes, select, validate
@@ -66,8 +66,8 @@ def test_the_arrays_used_as_truth_here_equal_the_definition():
 WAYS = (10, 100, 40_000)
 
 
-@pytest.mark.parametrize("k", [10, 40_000, *slow(100)])
-@pytest.mark.parametrize("masked", [True, *slow(False)])
+@pytest.mark.parametrize("k", [10, 40_000, *soak(100)])
+@pytest.mark.parametrize("masked", [True, *soak(False)])
 def test_neighbors_equal_a_stable_argsort(k, masked):
     for n, values in ((1, 1), (33, 5), (3000, 1), (3000, 20), (32_768, 3000)):
         query, gallery = random_codes(n, 3, 64, values), random_codes(n + 1, n, 64, values)
@@ -77,7 +77,7 @@ def test_neighbors_equal_a_stable_argsort(k, masked):
 
 
 LONG = (600, 10), (225, 100), (5000, 10)
-LONG_CODES = [pytest.param(*case, marks=pytest.mark.slow) for case in LONG]
+LONG_CODES = [pytest.param(*case, marks=pytest.mark.soak) for case in LONG]
 
 
 @pytest.mark.parametrize(("bits", "k"), [(1, 10), (12, 10), *LONG_CODES])
@@ -90,7 +90,7 @@ def test_codes_of_any_length_are_searched(bits, k):
 LAID_OUT = 2000
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @settings(max_examples=15, deadline=None)
 @given(
     bits=st.sampled_from([1, 12, 64, 100]),
@@ -108,7 +108,7 @@ def test_ties_duplicates_filters_and_empty_galleries(bits, n, values, seed, k, k
     assert_same(found, stable(distances_of(query, gallery), k, mask))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_gallery_of_two_blocks_and_distances_in_order_of_rows():
     """Rows that come nearer and nearer: the threshold of groups is far from that of rows."""
     z = np.tri(64, 64, -1)[np.arange(40_000) // 625] * 2 - 1.0
@@ -119,6 +119,7 @@ def test_a_gallery_of_two_blocks_and_distances_in_order_of_rows():
         assert_same(search.hamming_topk(query, gallery, k), stable(truth, k))
 
 
+@pytest.mark.slow
 def test_the_first_neighbors_of_a_longer_list_are_the_shorter_list():
     query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)
     longest = search.hamming_topk(query, gallery, 40_000)
@@ -127,7 +128,7 @@ def test_the_first_neighbors_of_a_longer_list_are_the_shorter_list():
         assert_same(shorter, (longest.distances[:, :k], longest.indices[:, :k]))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("k", WAYS)
 def test_a_small_budget_of_memory_changes_nothing(k):
     query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)
@@ -136,7 +137,7 @@ def test_a_small_budget_of_memory_changes_nothing(k):
 
 
 @pytest.mark.parametrize("k", WAYS)
-@pytest.mark.slow
+@pytest.mark.soak
 def test_search_under_jit_is_the_same(k):
     query, gallery = random_codes(0, 3, 64, 300), random_codes(1, 3000, 64, 300)
     mask = RNG(0).random((3, 3000)) < 0.3
@@ -154,7 +155,7 @@ def test_a_packed_mask_and_a_mask_for_all_queries_are_understood():
         assert_same(search.hamming_topk(query, gallery, 10, mask=form), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_growing_gallery_and_few_query_counts_compile_little():
     gallery = random_codes(0, 3000, 96, 300)
     before = hamming._GROUP_MINIMA.wide._cache_size()
@@ -166,7 +167,7 @@ def test_a_growing_gallery_and_few_query_counts_compile_little():
     assert all(search.few_sizes(q) < 1.25 * q + 1 for q in range(1, 1025))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_many_numbers_of_neighbors_compile_few_programs_and_give_the_same_results(monkeypatch):
     lengths = [select.few_lengths(k) for k in range(1, 20001)]
     assert len(set(lengths)) <= 44
@@ -246,7 +247,7 @@ def test_distinct_numbers_are_put_in_order(k):
     np.testing.assert_array_equal(select.ascending(jnp.asarray(numbers)), np.sort(numbers, axis=1))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_many_queries_for_few_neighbors_equal_a_stable_argsort():
     query, gallery = random_codes(0, 50, 64, 300), random_codes(1, 3000, 64, 300)
     mask = RNG(2).random((50, 3000)) < 0.01

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow
+from marks import slow, soak
 from reference import by_numpy, words
 
 from jaxret import search
@@ -16,8 +16,8 @@ RNG = np.random.default_rng
 
 
 # Levels: of clusters alone; of 16 clusters above them, the last ones incomplete.
-@pytest.mark.parametrize("n", [BLOCK + 700, *slow(1, 513, 17 * BLOCK + 5)])
-@pytest.mark.parametrize("shape", [(2, 7), *slow((1, 1), (3, 16), (8, 40))])
+@pytest.mark.parametrize("n", slow(BLOCK + 700) + soak(1, 513, 17 * BLOCK + 5))
+@pytest.mark.parametrize("shape", [(2, 7), *soak((1, 1), (3, 16), (8, 40))])
 def test_the_descent_finds_what_a_stable_sort_does(n, shape, monkeypatch):
     width, k = shape
     monkeypatch.setattr(select, "on_accelerator", lambda: True)

@@ -111,7 +111,7 @@ def test_long_vectors_are_found_too():
     assert_nearest(found, distances_of(gallery[:3], gallery), 600, None)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_host_chooses_the_same_groups_as_the_device():
     values = RNG(3).normal(size=(5, 1024)).astype(np.float32)
     for wanted in (1, 20, 40, 1000, 1024):
@@ -121,7 +121,7 @@ def test_the_host_chooses_the_same_groups_as_the_device():
             np.testing.assert_array_equal(host, device)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("k", [1, 10, 100, 1200])
 @pytest.mark.parametrize("masks", [None, 1, 3])
 def test_stretches_of_rows_give_what_the_whole_gives(monkeypatch, k, masks):
@@ -167,7 +167,7 @@ def test_vectors_longer_than_an_unrolled_loop():
     assert_nearest(found, distances_of(query, gallery), 10)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("k", [10, 1000])
 def test_search_under_jit_and_in_small_memory_is_the_same(k):
     for gallery in (galleries()["normal"], galleries()["all the same"]):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from marks import slow
+from marks import soak
 from reference import by_numpy, words
 
 from jaxret import search
@@ -23,8 +23,8 @@ def found_in(layout, query, k, mask):
     return np.asarray(found.distances), np.asarray(found.indices)
 
 
-@pytest.mark.parametrize("n", [1, 513, 1500, BLOCK + 700, *slow(511, BLOCK)])
-@pytest.mark.parametrize("width", [1, 2, *slow(8)])
+@pytest.mark.parametrize("n", [1, 513, 1500, BLOCK + 700, *soak(511, BLOCK)])
+@pytest.mark.parametrize("width", [1, 2, *soak(8)])
 def test_numpy_finds_what_a_stable_sort_does(n, width):
     query, gallery = words(n, 3, width, 3), words(n, n, width, 40)
     layout = search.lay_out(gallery)

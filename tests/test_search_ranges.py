@@ -79,7 +79,7 @@ def test_ranges_refuse_a_negative_radius_and_a_limit_of_none():
 
 
 @pytest.mark.parametrize("kind", ["codes", "vectors"])
-@pytest.mark.slow
+@pytest.mark.soak
 def test_streaming_over_stretches_of_rows_equals_search_in_memory(kind, monkeypatch):
     make, _, _ = CASES[kind]
     topk = search.hamming_topk if kind == "codes" else search.euclidean_topk

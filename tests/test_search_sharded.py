@@ -197,7 +197,7 @@ def test_a_stable_sort_is_what_one_device_finds():
     assert_same(host(found), on_one_device("codes", 65, 10, "none"))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_eight_devices_find_what_one_does_to_the_last_tie(tmp_path):
     children = {"child": start(tmp_path, "child", 8, "answers_of_8_devices()")}
     answers, traced = finish(tmp_path, children)["child"]
@@ -206,7 +206,7 @@ def test_eight_devices_find_what_one_does_to_the_last_tie(tmp_path):
     assert_same(traced, on_one_device("codes", 4099, 10, "each"), "traced")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_both_get_what_one_device_finds_to_the_last_tie(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow
+from marks import soak
 from sklearn.datasets import load_digits
 
 from jaxret.hashers import shallow
@@ -257,7 +257,7 @@ def digits_score(name, bits, seeds=3):
     return np.mean(scores)
 
 
-@pytest.mark.parametrize("name", slow(*DIGITS))
+@pytest.mark.parametrize("name", soak(*DIGITS))
 def test_digits_score_as_measured_elsewhere(name):
     published, tolerance = DIGITS[name]
     found = [digits_score(name, bits) for bits in (8, 16, 32)]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from marks import slow
+from marks import soak
 from test_shallow import digits, mean_average_precision, vectors
 
 from jaxret.hashers import HASHERS, correlation, kernel, pairs, shallow, spectral
@@ -268,7 +268,7 @@ SCORES = [
 ]
 
 
-@pytest.mark.parametrize("case", slow(*SCORES))
+@pytest.mark.parametrize("case", soak(*SCORES))
 def test_digits_score_as_measured_elsewhere(case):
     name, bits, settings, score, tolerance = case
     assert digits_score(name, bits, **settings) == pytest.approx(score, abs=tolerance)
@@ -284,7 +284,7 @@ def digits_score(name, bits, **settings):
     return np.mean(scores)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_labels_help_more_the_better_the_method_fits_pairs():
     order = [digits_score(name, 12) for name in ("bre", "mlh", "itqcca", "ksh")]
     assert order[0] < order[1] < order[2] < order[3]

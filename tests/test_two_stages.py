@@ -64,6 +64,7 @@ def landmarks(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_clusters_of_colours_are_landmarks_and_random_ones_are_not(landmarks, tmp_path):
     flags = (f"--dataset=folder:{landmarks}", "--image_size=16", "--batch_size=4")
     own = run(search_landmarks, tmp_path / "own", "--method=colour-histogram", *flags)["metrics"]
