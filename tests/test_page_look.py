@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from chromium import (
     MARKS,
+    PATIENCE,
     SCRIPT,
     browser,
     client,
@@ -161,20 +163,19 @@ def test_a_thousand_results_are_scrolled(browser, tmp_path):
 
 def test_results_are_there_before_their_pictures_on_a_slow_line(visit, ids):
     page = visit("/?in=c")
-    session = page.context.new_cdp_session(page)
-    slow = {
-        "offline": False,
-        "latency": 400,
-        "downloadThroughput": 50_000,
-        "uploadThroughput": 50_000,
-    }
-    session.send("Network.setCacheDisabled", {"cacheDisabled": True})
-    session.send("Network.emulateNetworkConditions", slow)
+    held = []
+    page.route("**/thumb/*", lambda request: held.append(request))  # as long as it takes
     page.locator("#in").select_option("b")
     until(page, "document.querySelector('.card').ariaLabel.startsWith('b/')")
-    pending = "[...document.querySelectorAll('.card img')].filter(one => !one.complete).length"
-    assert page.evaluate(pending) > 0
-    session.detach()
+    until(page, "document.querySelector('.card img').naturalWidth === 0")
+    end = time.monotonic() + PATIENCE
+    while not held and time.monotonic() < end:
+        page.wait_for_timeout(20)
+    assert held
+    for request in held:
+        request.continue_()
+    page.unroute("**/thumb/*")
+    until(page, "document.querySelector('.card img').naturalWidth > 0")
 
 
 def test_names_are_text_and_show_what_is_hidden(visit, ids):

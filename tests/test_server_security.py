@@ -285,7 +285,7 @@ def test_a_decoder_that_dies_is_replaced(client):
 
 @pytest.mark.slow
 def test_a_decoder_has_little_memory_and_little_time(monkeypatch):
-    monkeypatch.setenv("JAXRET_WORKER_MEMORY", str(700 * 2**20))
+    monkeypatch.setenv("JAXRET_WORKER_MEMORY", str(400 * 2**20))
     decoders = Decoders(1)
     try:
         large = io.BytesIO()
@@ -293,6 +293,7 @@ def test_a_decoder_has_little_memory_and_little_time(monkeypatch):
         with pytest.raises(RefusedError) as refused:
             decoders.pixels(large.getvalue(), 32)
         assert refused.value.status == 422
+        assert "more memory than there is" in str(refused.value)
         assert decoders.pixels(jpeg(), 32).shape == (32, 32, 3)
     finally:
         decoders.close()

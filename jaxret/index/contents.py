@@ -202,6 +202,8 @@ def formats() -> tuple[str, ...]:
 def _reason(error: Exception) -> str:
     if type(error).__name__ == "UnidentifiedImageError":
         return "not an image that Pillow can read"
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
     if "truncated" in str(error).lower():
         return "truncated"
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

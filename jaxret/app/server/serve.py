@@ -68,7 +68,10 @@ def serve(
             missing.
     """
     signal.signal(signal.SIGTERM, _stop)
-    with prepared(index, host=host, port=port, with_token=with_token) as page:
+    with (
+        prepared(index, host=host, port=port, with_token=with_token) as page,
+        _until_stopped(),
+    ):
         if not is_loopback(host):
             tell(
                 f"warning: {host} is reached from other machines, and the connection is not "
@@ -79,7 +82,7 @@ def serve(
         sys.stdout.flush()
         if not quiet:
             tell("Ctrl-C ends it")
-        with _opened(page) if browser else contextlib.nullcontext(), _until_stopped():
+        with _opened(page) if browser else contextlib.nullcontext():
             page.server.run(sockets=page.sockets)
 
 
