@@ -37,7 +37,9 @@ class MethodConfig(harness.Config):
     )  # fmt: skip
     trunk: str = flag(
         "", "Put the hash layer on this network: dense (default for features), residual (DRHN-1, "
-        "default for images) or conv.", ("", "dense", "residual", "conv"), "model",
+        "default for images), conv, or efficientnet-lite0-block12: the last blocks of the "
+        "pretrained network, trained further on --features=efficientnet-lite0@160-block12.",
+        ("", "dense", "residual", "conv", "efficientnet-lite0-block12"), "model",
     )  # fmt: skip
     hidden: str = flag(
         "", "Give a dense trunk layers of these widths, such as 1024,512, none for no layer; the "

@@ -24,9 +24,15 @@ def test_each_of_the_first_results_is_a_guess_and_ten_of_them_vote():
 
 
 @pytest.mark.slow
-def test_a_gallery_that_holds_the_queries_scores_higher(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_cifar4, "FEATURES", "pixels")
-    flags = ("--dataset=digits", "--method=labels", "--bits=16", "--steps=3", "--eval_k=20")
+def test_a_gallery_that_holds_the_queries_scores_higher(tmp_path):
+    flags = (
+        "--dataset=digits",
+        "--method=labels",
+        "--features=pixels",
+        "--bits=16",
+        "--steps=3",
+        "--eval_k=20",
+    )
     found = run(search_cifar4, tmp_path / "run", *flags)["metrics"]
     assert found["f1/leaky"] > found["f1"] > 0.3
     assert found["megabytes"] == pytest.approx(1438 * 16 / 8 / 1e6)

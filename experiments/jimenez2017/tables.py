@@ -14,6 +14,7 @@ same papers.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hashing.tables import TRAINED_TOO, WITH_LABELS, features_flags, maps_flags
 from table import BY_PROTOCOL, Row, Table, flags_of
 
 from jaxret.hashers import recipes
@@ -86,8 +87,24 @@ def _shallow(method: str, ours: str, description: str = "", settings: str = "") 
     return Method(published, given | {"settings": ours}, description)
 
 
+def _deep(name: str) -> Method:
+    """Return a method that learns from a pretrained network's features of images of 224 pixels."""
+    recipe = WITH_LABELS[name]
+    description = f"pretrained features, {recipe.description}"
+    return Method(None, features_flags(recipe, 224), description, "train_method")
+
+
+def _trained_too(name: str) -> Method:
+    """Return a method that also trains the last blocks of that network."""
+    recipe = TRAINED_TOO[name]
+    description = f"pretrained network, {recipe.description}"
+    return Method(None, maps_flags(recipe), description, "train_method")
+
+
 # Methods by the name of their rows. Those of OTHERS that are not here are not run.
 METHODS: dict[str, Method] = {
+    "DLBHC": _trained_too("DLBHC"),
+    **{name: _deep(name) for name in ("CNNBH", "DHN", "DNNH", "CNNH+", "CNNH")},
     "KSH": _shallow("ksh", "sample=10000,steps=200", ", 10,000 of them in pairs"),
     "ITQ-CCA": _shallow("itqcca", ""),
     "MLH": _shallow("mlh", ""),
@@ -103,18 +120,17 @@ NOT_RUN = Method(None)
 
 
 def _of_method(name: str, figures: Sequence[float | None], method: Method) -> Iterator[Row]:
-    """Yield the rows of a method, one for each length of a code."""
+    """Yield the rows of a method, one for each length of a code that is published."""
     for bits, figure in zip(LENGTHS, figures, strict=True):
-        published = None if figure is None else round(figure * PERCENT, 6)
+        if figure is None:
+            continue
+        published = round(figure * PERCENT, 6)
         columns = [
             None if settings is None else {**settings, "bits": bits}
             for settings in (method.as_published, method.ours)
         ]
-        if published is None:
-            columns[0] = None
-        if published is not None or columns[1] is not None:
-            yield Row(f"{name} at {bits} bits", published, *columns, method.description, x=bits,
-                      series=name, script=method.script)  # fmt: skip
+        yield Row(f"{name} at {bits} bits", published, *columns, method.description, x=bits,
+                  series=name, script=method.script)  # fmt: skip
 
 
 def _comparison(n: int) -> Iterator[Row]:

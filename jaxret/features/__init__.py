@@ -22,6 +22,9 @@ FEATURES: dict[str, Callable[[], Extractor]] = {
     "efficientnet-lite0@96": functools.partial(efficientnet_lite0, 96),
     "efficientnet-lite0@128": functools.partial(efficientnet_lite0, 128),
     "efficientnet-lite0@224": functools.partial(efficientnet_lite0, 224),
+    "efficientnet-lite0@160": functools.partial(efficientnet_lite0, 160),
+    # maps, for the trunk that trains the blocks from there on; see models.trunks
+    "efficientnet-lite0@160-block12": functools.partial(efficientnet_lite0, 160, 12),
 }
 
 __all__ = [
