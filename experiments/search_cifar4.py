@@ -176,8 +176,10 @@ def score(
     """Return agreement of the first results with the query's class, and retrieval scores."""
     import numpy as np
 
+    from jaxret.evaluate import encode_in_batches
+
     query, gallery = (
-        np.asarray(hasher.encode(params, part.images))
+        np.asarray(encode_in_batches(hasher.encode, params, part.images))
         for part in (protocol.query, protocol.gallery)
     )
     labels = protocol.query.labels, protocol.gallery.labels
@@ -192,7 +194,11 @@ def score(
         scores["accuracy"] = kept["accuracy"]
     size = query.shape[1] / 8 if hasher.distance == "hamming" else 4 * query.shape[1]
     scores["megabytes"] = len(gallery) * size / 1e6
-    return report.retrieval(config, hasher, params, protocol, overlap) | scores
+    parts = zip((protocol.query, protocol.gallery), (query, gallery), strict=True)
+    coded = dict(zip(("query", "gallery"), (p._replace(images=z) for p, z in parts), strict=True))
+    as_it_is = hasher._replace(encode=lambda params, z: z)  # each image is encoded once
+    protocol = protocol._replace(**coded)
+    return report.retrieval(config, as_it_is, params, protocol, overlap) | scores
 
 
 def guesses(

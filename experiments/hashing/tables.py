@@ -85,6 +85,15 @@ def _trained_too(methods: Sequence[str], lengths: Sequence[int]) -> Iterator[Row
             yield _row(f"{name}, last blocks", recipe, maps_flags(recipe), bits)
 
 
+def _hash_tables(features: str, bits: Sequence[int], counts: Sequence[int]) -> Iterator[Row]:
+    """Yield rows of hash tables by random projections (search_tables)."""
+    for k in bits:
+        for count in counts:
+            settings = {"features": features, "bits": k, "hash_tables": count}
+            yield Row(f"{features}, {k} bits, tables: {count}", None, None, settings, "centred",
+                      series=f"{features}, {k} bits")  # fmt: skip
+
+
 TABLE = {
     "dataset": "cifar10",
     "protocol": "cifar10-full@1000",
@@ -109,4 +118,10 @@ TABLES = {
                               (12, 24, 32, 48, 128)),
                        *_trained_too(("GreedyHash",), (48,))),
                       "bits", **TABLE | CIFAR100),
+    "lsh-tables": Table("hash tables: the ten nearest found, against the share of the gallery read",
+                        (*_hash_tables("gist", (8, 16, 24), (1, 4, 16, 64)),
+                         *_hash_tables("efficientnet-lite0@224", (8, 16, 24), (1, 4, 16, 64))),
+                        "candidates", dataset="cifar10", protocol="cifar10-full@1000",
+                        script="search_tables", metric="recall@10",
+                        extra_metrics=("candidates", "empty", "precision")),
 }  # fmt: skip

@@ -7,7 +7,7 @@ which is the definition, and a folded one for inference and for training its las
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ class Layer(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if self.depthwise:
             kernel = lax.stop_gradient(kernel) if self.trains else kernel
-            y = convolve_depthwise(x, kernel, self.stride)
+            y = cast(jax.Array, convolve_depthwise(x, kernel, self.stride))
         elif self.trains and self.kernel == self.stride == 1:
             y = jnp.dot(x, kernel[0, 0], precision=lax.Precision.HIGHEST)
         else:
