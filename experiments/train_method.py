@@ -74,8 +74,13 @@ class MethodConfig(harness.Config):
         1000, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
     )
 
+    curve: bool = flag(
+        False, "Also report precision@K at 100, 200, 400, 600 and 800.", topic="codes and scores"
+    )
+
     SCALARS = ("learning_rate", "weight_decay")
-    EVALUATION = ("eval_k",)
+    EVALUATION = ("eval_k", "curve")
+    ADDED = harness.Config.ADDED | {"curve": False}
 
     def check(self) -> None:
         """See options.Config."""

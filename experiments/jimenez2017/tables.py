@@ -31,6 +31,8 @@ from .published import (
     MAP_100,
     MNIST,
     OTHERS,
+    PRECISION,
+    PRECISION_KS,
 )
 
 PERCENT, MILLISECOND = 0.01, 0.001
@@ -141,6 +143,18 @@ def _comparison(n: int) -> Iterator[Row]:
         yield from _of_method(name, figures, METHODS.get(name, NOT_RUN))
 
 
+def _curves() -> Iterator[Row]:
+    """Yield the methods of figure 5.5 at 48 bits, each with precision of the first K."""
+    curve = {"bits": 48, "curve": True}
+    for name, points in PRECISION.items():
+        method = METHODS[name]
+        if method.as_published is not None:
+            columns: tuple = {**method.as_published, **curve}, None, None
+        else:  # with a pretrained network
+            columns = None, {**(method.ours or {}), **curve}, method.description
+        yield Row(name, points[-1], *columns, script=method.script)
+
+
 def _on_mnist() -> Iterator[Row]:
     """Yield the rows of methods on MNIST, those that learn from vectors from its pixels."""
     for name, figures in MNIST.items():
@@ -197,6 +211,10 @@ TABLES = {
     "5.5": Table("seconds from one image to its code",
                  _grid(CODE_MILLISECONDS, MILLISECOND, CODE), "depth n", **TIMES,
                  metric="seconds_per_code", extra_metrics=("codes_per_second",)),
+    "curves": Table("precision of the first K at 48 bits, figure 5.5", tuple(_curves()),
+                    dataset="cifar10", protocol="cifar10-59k@all", script="baseline",
+                    metric="precision@1000",
+                    extra_metrics=tuple(f"precision@{k}" for k in PRECISION_KS[:-1])),
     "losses": Table("what shapes the bits: DRHN-1, 48 bits, training images held out",
                     tuple(Row(name, None, None, recipes.DRHN_MODERN | {"epochs": 4} | settings,
                               "one cycle, {epochs} epochs")
