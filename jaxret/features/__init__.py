@@ -11,12 +11,14 @@ from .base import Extractor, FeaturesError, check_preprocessing, extract
 from .efficientnet import efficientnet_lite0
 from .gist import gist
 from .plain import colour_histogram, layout, pixels
+from .sift import sift
 
 FEATURES: dict[str, Callable[[], Extractor]] = {
     "pixels": pixels,
     "colour-histogram": colour_histogram,
     "layout": layout,
     "gist": gist,
+    "sift": sift,
     "efficientnet-lite0": efficientnet_lite0,
     # for images of few pixels, such as CIFAR's
     "efficientnet-lite0@96": functools.partial(efficientnet_lite0, 96),
@@ -38,4 +40,5 @@ __all__ = [
     "gist",
     "layout",
     "pixels",
+    "sift",
 ]
