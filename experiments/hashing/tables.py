@@ -94,6 +94,22 @@ def _hash_tables(features: str, bits: Sequence[int], counts: Sequence[int]) -> I
                       series=f"{features}, {k} bits")  # fmt: skip
 
 
+def _descriptors() -> Iterator[Row]:
+    """Yield what images are described by without learning from labels, compared as it is."""
+    described = {
+        "raw pixels": ("pixels", "", "3,072 numbers"),
+        "colour histogram": ("pixels", "colour-histogram", "512 bins"),
+        "GIST": ("pixels", "gist", "512 numbers"),
+        "bag of words": ("bow", "sift", "dense SIFT, 256 words, {dim} components"),
+        "VLAD": ("vlad", "sift", "dense SIFT, 16 words, {dim} components"),
+        "Fisher vectors": ("fisher", "sift", "dense SIFT, 16 words, {dim} components"),
+        "pretrained network": ("pca", "efficientnet-lite0@224", "{dim} components"),
+    }
+    for name, (method, features, how) in described.items():
+        settings = {"method": method, "features": features, "dim": 128, "eval_k": 1000}
+        yield Row(name, None, None, settings, how)
+
+
 TABLE = {
     "dataset": "cifar10",
     "protocol": "cifar10-full@1000",
@@ -118,6 +134,10 @@ TABLES = {
                               (12, 24, 32, 48, 128)),
                        *_trained_too(("GreedyHash",), (48,))),
                       "bits", **TABLE | CIFAR100),
+    "descriptors": Table("descriptions of images by Euclidean distance, without labels",
+                         tuple(_descriptors()), dataset="cifar10", protocol="cifar10-full@1000",
+                         script="baseline", metric="map@1000/retrieved",
+                         extra_metrics=("map@all/all", "precision@10", "precision@1000")),
     "lsh-tables": Table("hash tables: the ten nearest found, against the share of the gallery read",
                         (*_hash_tables("gist", (8, 16, 24), (1, 4, 16, 64)),
                          *_hash_tables("efficientnet-lite0@224", (8, 16, 24), (1, 4, 16, 64))),

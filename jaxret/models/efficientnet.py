@@ -76,7 +76,9 @@ class Layer(nn.Module):
     def _folded(self, x):
         channels = 1 if self.depthwise else x.shape[3]
         shape = (self.kernel, self.kernel, channels, self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        # What is trained starts from pretrained weights: it costs seconds to draw what they replace.
+        first = nn.initializers.zeros if self.trains else nn.initializers.lecun_normal()
+        kernel = self.param("kernel", first, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if self.depthwise:
             kernel = lax.stop_gradient(kernel) if self.trains else kernel
