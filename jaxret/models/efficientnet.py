@@ -76,7 +76,7 @@ class Layer(nn.Module):
     def _folded(self, x):
         channels = 1 if self.depthwise else x.shape[3]
         shape = (self.kernel, self.kernel, channels, self.features)
-        # What is trained starts from pretrained weights: it costs seconds to draw what they replace.
+        # What is trained starts from pretrained weights; to draw what they replace takes seconds.
         first = nn.initializers.zeros if self.trains else nn.initializers.lecun_normal()
         kernel = self.param("kernel", first, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
