@@ -46,9 +46,13 @@ class BaselineConfig(harness.Config):
         2, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
     )
 
+    curve: bool = flag(
+        False, "Also report precision@K at 100, 200, 400, 600 and 800.", topic="codes and scores"
+    )
+
     SCALARS = ()
-    EVALUATION = ("eval_k",)
-    ADDED = {**harness.Config.ADDED, "bits": 32, "settings": "", "features": ""}  # noqa: RUF012
+    EVALUATION = ("eval_k", "curve")
+    ADDED = harness.Config.ADDED | {"bits": 32, "settings": "", "features": "", "curve": False}
 
     def check(self) -> None:
         """See options.Config."""

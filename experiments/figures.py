@@ -6,11 +6,12 @@ For each run, in a folder of its name: codes.png, confusion.png, first_layer.png
 figures 4.4, 5.4 and 4.3). For all runs: precision.png (figure 5.6), precision-published.png if a
 run has 48 bits of CIFAR-10 (figure 5.5), and the first ten results by bits (figure 5.7) and by
 depth (figure 5.9) of runs that differ only in these. Loss, accuracy and each run's own results are
-in its plots/.
+in its plots/. --curves adds other methods to figure 5.5, or draws it without a run.
 """
 
 import collections
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +36,11 @@ RESULTS = 10  # drawn per query
 class FiguresConfig:
     """Flags."""
 
-    runs: str = flag("", "Draw these finished runs of train_hasher.py: work folders (required).")
+    runs: str = flag("", "Draw these finished runs of train_hasher.py: work folders.")
+    curves: str = flag(
+        "", "Draw the curves of this table.json, of reproduce.py --table=jimenez2017:curves, over "
+        "the published points of figure 5.5. This or --runs is required.",
+    )  # fmt: skip
     workdir: str = flag("", "Write the figures into this folder (required).")
     data_dir: str = flag(
         "", "Look for the raw files of the data sets in this folder; the default is the "
@@ -44,9 +49,12 @@ class FiguresConfig:
 
     def check(self) -> None:
         """See options.Config."""
-        for name in ("runs", "workdir"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} is required")
+        if not self.workdir:
+            raise ValueError("--workdir is required")
+        if not (self.runs or self.curves):
+            raise ValueError("--runs is required, or --curves")
+        if self.curves and not Path(self.curves).is_file():
+            raise ValueError(f"--curves: {self.curves} is no file")
         folders = self.folders()
         for folder in folders:
             if not (folder / "metrics.json").exists():
@@ -56,7 +64,7 @@ class FiguresConfig:
 
     def folders(self) -> list[Path]:
         """Return the runs' work folders."""
-        return [Path(run).resolve() for run in self.runs.split(",")]
+        return [Path(run).resolve() for run in self.runs.split(",") if run]
 
 
 class Run(NamedTuple):
@@ -186,10 +194,35 @@ def _title(runs: list[Run]) -> str:
     return f"{', '.join(datasets)}: {', '.join(run.name for run in runs)}"
 
 
-def draw_together(runs: list[Run], into: Path) -> None:
-    """Draw the figures that compare runs."""
+def curves_of(path: Path) -> "dict[str, tuple[np.ndarray, np.ndarray]]":
+    """Return precision of the first K of each row of a table.json that was run."""
     import numpy as np
 
+    curves = {}
+    for row in json.loads(path.read_text())["rows"]:
+        for column in ("as_published", "ours"):
+            if row[column]:
+                at = row["metrics"][column]
+                points = [*(at[f"precision@{k}"] for k in PRECISION_KS[:-1]), row[column]["mean"]]
+                curves[row["name"]] = np.asarray(PRECISION_KS), np.asarray(points)
+    return curves
+
+
+def draw_curves(curves: "dict[str, tuple[np.ndarray, np.ndarray]]", into: Path, title: str) -> None:
+    """Draw precision-published.png: curves at 48 bits over the published points."""
+    import numpy as np
+
+    from jaxret import viz
+
+    published = {
+        name: (np.asarray(PRECISION_KS), np.asarray(points)) for name, points in PRECISION.items()
+    }
+    figure = viz.precision_curves({"48 bits": curves}, published, title=title)
+    harness.save_figure(into / "precision-published.png", figure)
+
+
+def draw_together(runs: list[Run], into: Path, curves: "dict[str, Any]") -> None:
+    """Draw the figures that compare runs; curves are of methods that were run elsewhere."""
     from jaxret import viz
 
     panels: dict[str, dict[str, Any]] = {}
@@ -199,13 +232,8 @@ def draw_together(runs: list[Run], into: Path) -> None:
     figure = viz.precision_curves(panels, {}, title=_title(runs))
     harness.save_figure(into / "precision.png", figure)
     if any(run.dataset == "cifar10" and run.bits == 48 for run in runs):
-        published = {
-            name: (np.asarray(PRECISION_KS), np.asarray(points))
-            for name, points in PRECISION.items()
-        }
         title = _title([run for run in runs if run.bits == 48])
-        figure = viz.precision_curves({"48 bits": panels["48 bits"]}, published, title=title)
-        harness.save_figure(into / "precision-published.png", figure)
+        draw_curves(panels["48 bits"] | curves, into, title)
 
     # Of runs of the same network the first is shown.
     networks = {(run.depth, run.bits): run for run in reversed(runs)}
@@ -226,7 +254,11 @@ def main(config: FiguresConfig) -> None:
     """Draw each run, then all."""
     into = Path(config.workdir)
     runs = [draw_run(folder, into, config.data_dir) for folder in config.folders()]
-    draw_together(runs, into)
+    curves = curves_of(Path(config.curves)) if config.curves else {}
+    if runs:
+        draw_together(runs, into, curves)
+    else:
+        draw_curves(curves, into, "cifar10: methods run by us, and as published")
     for path in sorted(into.rglob("*.png")):
         print(path)
 

@@ -10,6 +10,7 @@ import drawing
 import harness
 
 BATCH = 1000  # images that are measured at once
+CURVE = (100, 200, 400, 600, 800, 1000)  # K of precision@K where flags ask for a curve
 MEASURED = 10_000  # training images that stand for all where a classifier is judged
 WORDS = {"hamming": "bits, by Hamming distance", "euclidean": "numbers, by Euclidean distance"}
 
@@ -34,7 +35,8 @@ def retrieval(
 
 
 def _ks(config: harness.Config) -> tuple[int, ...]:
-    return tuple(sorted({1, 10, config.eval_k, 1000}))
+    curve = CURVE if getattr(config, "curve", False) else ()
+    return tuple(sorted({1, 10, config.eval_k, 1000, *curve}))
 
 
 def measured(hasher: Any, params: Any, images: Any, seed: int) -> dict[str, float]:

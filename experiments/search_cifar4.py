@@ -4,9 +4,10 @@
     python experiments/reproduce.py --table=sahu:cifar4 --workdir=runs/sahu
 
 The first stage is a classifier that is trained here (trunk, two-stage; see train_classifier.py) or
-a pretrained network that sees 96 pixels a side (features, features-autoencoder, photo, labels).
+a pretrained network that sees enlarged images (features, features-autoencoder, photo, labels).
 The second stage is an autoencoder of the features, bits of PCA and ITQ, or a hash layer.
-`end-to-end` is the published approach 1, an autoencoder of pixels.
+`last-blocks` also trains the last blocks of the pretrained network. `end-to-end` is the published
+approach 1, an autoencoder of pixels.
 
 Precision, recall and F1 take each of the first 10 results as a guess at its query's class. Queries
 are strictly outside the gallery; scores that end in /leaky are of a gallery that holds them, too.
@@ -26,11 +27,12 @@ import search_photos
 import train_autoencoder
 import train_classifier
 import training
+import vectors
 from harness import flag
 
 OF_TRUNK = ("trunk", "two-stage")
 PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
-METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED)
+METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED, "last-blocks")
 FEATURES = "efficientnet-lite0@96"
 ADVICE = "try --method=labels"
 VERSION = 1  # grows when the same flags compute something else
@@ -43,8 +45,14 @@ class TwoStageConfig(harness.Config):
 
     dataset: str = flag("cifar4", "Read cifar4 or any other data set by name.", topic="data")
     method: str = flag("labels", "Make codes in this way.", METHODS, "model")
+    features: str = flag(
+        FEATURES, "Take these features of the pretrained network, a key of jaxret.FEATURES; "
+        "last-blocks has its own.", topic="data",
+    )  # fmt: skip
     dims: int = flag(64, "Give autoencoders' codes this many numbers.", topic="model")
-    bits: int = flag(64, "Give codes of `photo` and `labels` this many bits.", topic="model")
+    bits: int = flag(
+        64, "Give codes of `photo`, `labels` and `last-blocks` this many bits.", topic="model"
+    )
     steps: int = flag(
         1500, "Train the hash layer of `labels` for this many steps.", topic="training"
     )
@@ -70,40 +78,53 @@ class TwoStageConfig(harness.Config):
 
     EVALUATION = ("eval_k",)
     ELSEWHERE = (*harness.Config.ELSEWHERE, "trunk")
+    ADDED = harness.Config.ADDED | {"features": FEATURES}
 
     def check(self) -> None:
         """See options.Config."""
         super().check()
         for name in ("dims", "bits", "steps", "trunk_epochs", "eval_k"):
             harness.at_least(self, name, 1)
+        vectors.check_features(self.features)
+
+    def extractor(self) -> str:
+        """See options.Config."""
+        if self.method == "last-blocks":
+            from jaxret.hashers import recipes
+
+            return recipes.MAPS
+        return self.features if self.method in PRETRAINED else ""
 
 
 CONFIG = TwoStageConfig
 
 
 def hasher(config: TwoStageConfig, protocol: Any) -> Any:
-    """Return the hasher of a method."""
+    """Return the hasher of a method, for a protocol's images or vectors."""
     from jaxret import features, hashers
+    from jaxret.hashers import recipes
 
-    names = ("learning_rate", "epochs", "batch_size")
-    second = {
-        "photo": lambda: hashers.photo_hasher(config.bits, features=FEATURES),
-        "labels": lambda: hashers.labels_hasher(config.bits, features=FEATURES, steps=config.steps),
-    }
     if config.method == "end-to-end":
         return train_autoencoder.hasher(_end_to_end(config), protocol)
-    if config.method == "pixels":
-        return search_photos.extracted(features.FEATURES["pixels"](), "euclidean")
-    own = config.method in OF_TRUNK
-    extractor = trunk(config) if own else features.FEATURES[FEATURES]()
-    if config.method in ("trunk", "features"):
-        return search_photos.extracted(extractor, "euclidean" if own else "cosine")
-    if config.method in second:
-        return search_photos.on_features(second[config.method]())
-    made = hashers.feature_autoencoder_hasher(
-        config.dims, features=FEATURES, **{name: getattr(config, name) for name in names}
-    )
-    return search_photos.on_features(made, extractor)
+    if config.method in ("pixels", "trunk"):
+        pixels = features.FEATURES["pixels"]
+        extractor = trunk(config) if config.method == "trunk" else pixels()
+        return search_photos.extracted(extractor, "euclidean")
+    if config.method == "features":
+        return hashers.Hasher(lambda *_, **__: ({}, {}), lambda params, x: x, "cosine")
+    if config.method == "last-blocks":
+        recipe, images = recipes.on_maps("dlbhc"), protocol.train
+        sizes = config.bits, len(images.class_names), images.images.shape[1:]
+        return hashers.method_hasher(recipe.hasher, *sizes, **recipe.settings)
+    given = {"features": config.features}
+    if config.method == "photo":
+        return hashers.photo_hasher(config.bits, **given)
+    if config.method == "labels":
+        return hashers.labels_hasher(config.bits, steps=config.steps, **given)
+    names = ("learning_rate", "epochs", "batch_size")
+    given |= {name: getattr(config, name) for name in names}
+    made = hashers.feature_autoencoder_hasher(config.dims, **given)
+    return search_photos.on_features(made, trunk(config)) if config.method in OF_TRUNK else made
 
 
 def _end_to_end(config: TwoStageConfig) -> Any:
@@ -155,8 +176,10 @@ def score(
     """Return agreement of the first results with the query's class, and retrieval scores."""
     import numpy as np
 
+    from jaxret.evaluate import encode_in_batches
+
     query, gallery = (
-        np.asarray(hasher.encode(params, part.images))
+        np.asarray(encode_in_batches(hasher.encode, params, part.images))
         for part in (protocol.query, protocol.gallery)
     )
     labels = protocol.query.labels, protocol.gallery.labels
@@ -171,7 +194,11 @@ def score(
         scores["accuracy"] = kept["accuracy"]
     size = query.shape[1] / 8 if hasher.distance == "hamming" else 4 * query.shape[1]
     scores["megabytes"] = len(gallery) * size / 1e6
-    return report.retrieval(config, hasher, params, protocol, overlap) | scores
+    parts = zip((protocol.query, protocol.gallery), (query, gallery), strict=True)
+    coded = dict(zip(("query", "gallery"), (p._replace(images=z) for p, z in parts), strict=True))
+    as_it_is = hasher._replace(encode=lambda params, z: z)  # each image is encoded once
+    protocol = protocol._replace(**coded)
+    return report.retrieval(config, as_it_is, params, protocol, overlap) | scores
 
 
 def guesses(

@@ -140,21 +140,20 @@ class IndexConfig(harness.Config):
         super().check()
         harness.at_least(self, "rows", 0)
 
+    def extractor(self) -> str:
+        """See options.Config."""
+        return FEATURES
+
 
 CONFIG = IndexConfig
 
 
 def hasher(config: IndexConfig, protocol: Any) -> Any:
     """Return a hasher that learns the codes of every space; `score` encodes by them."""
-    import search_photos
-
     from jaxret.hashers import Hasher, photo_hasher
 
     del config
-    made = {
-        name: search_photos.on_features(photo_hasher(**size, features=FEATURES))
-        for name, size in SPACES.items()
-    }
+    made = {name: photo_hasher(**size, features=FEATURES) for name, size in SPACES.items()}
 
     def fit(key, images, labels=None):
         del labels

@@ -23,7 +23,8 @@ import training
 from harness import LANDMARKS, flag
 
 MODELS = ("m1", "m2", "m3")
-METHODS = (*MODELS, "features", "colour-histogram", "pixels", "random")
+METHODS = (*MODELS, "features", "colour-histogram", "gist", "vlad", "pixels", "random")
+VLAD_DIMS = 128
 ADVICE = "try --method=features"
 VERSION = 1  # grows when the same flags compute something else
 STARTS = 4  # of k-means
@@ -75,6 +76,10 @@ def hasher(config: LandmarksConfig, protocol: Any) -> Any:
     """Return the hasher of a method; of a model, one that keeps its best epoch."""
     if config.method in MODELS:
         return _model(config, protocol)
+    if config.method == "vlad":
+        from jaxret import hashers
+
+        return hashers.HASHERS["vlad"](VLAD_DIMS)
     method = "pixels" if config.method == "random" else config.method
     return search_photos.extracted(*search_photos.extractor_for(method))
 

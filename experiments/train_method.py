@@ -37,7 +37,9 @@ class MethodConfig(harness.Config):
     )  # fmt: skip
     trunk: str = flag(
         "", "Put the hash layer on this network: dense (default for features), residual (DRHN-1, "
-        "default for images) or conv.", ("", "dense", "residual", "conv"), "model",
+        "default for images), conv, or efficientnet-lite0-block12: the last blocks of the "
+        "pretrained network, trained further on --features=efficientnet-lite0@160-block12.",
+        ("", "dense", "residual", "conv", "efficientnet-lite0-block12"), "model",
     )  # fmt: skip
     hidden: str = flag(
         "", "Give a dense trunk layers of these widths, such as 1024,512, none for no layer; the "
@@ -72,8 +74,13 @@ class MethodConfig(harness.Config):
         1000, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
     )
 
+    curve: bool = flag(
+        False, "Also report precision@K at 100, 200, 400, 600 and 800.", topic="codes and scores"
+    )
+
     SCALARS = ("learning_rate", "weight_decay")
-    EVALUATION = ("eval_k",)
+    EVALUATION = ("eval_k", "curve")
+    ADDED = harness.Config.ADDED | {"curve": False}
 
     def check(self) -> None:
         """See options.Config."""
@@ -152,12 +159,17 @@ def score(config: MethodConfig, hasher, params, protocol, overlap: int) -> dict[
     from jaxret import pack
     from jaxret.evaluate import encode_in_batches
 
-    images = protocol.gallery.images
-    encode_in_batches(hasher.encode, params, images[:1000])  # compiles
+    def codes(part):
+        return np.asarray(encode_in_batches(hasher.encode, params, part.images))
+
+    query = protocol.query._replace(images=codes(protocol.query))  # compiles
     start = time.perf_counter()
-    z = np.asarray(encode_in_batches(hasher.encode, params, images))
+    z = codes(protocol.gallery)
     seconds = time.perf_counter() - start
-    scores = report.retrieval(config, hasher, params, protocol, overlap)
+    # Codes in the place of images, so that each image is encoded once.
+    coded = protocol._replace(query=query, gallery=protocol.gallery._replace(images=z))
+    as_it_is = hasher._replace(encode=lambda params, z: z)
+    scores = report.retrieval(config, as_it_is, params, coded, overlap)
     return scores | {
         "balance": float(np.mean(np.abs(2 * np.mean(z >= 0, axis=0) - 1))),
         "distinct_codes": float(len(np.unique(np.asarray(pack(z)), axis=0))),

@@ -113,7 +113,7 @@ def _keep(folder: Path, digests: list[bytes], computed: Any) -> None:
 
     import numpy as np
 
-    kind = np.dtype([("digest", "V16"), ("vector", "<f4", computed.shape[1:])])
+    kind = np.dtype([("digest", "V16"), ("vector", computed.dtype, computed.shape[1:])])
     records = np.empty(len(digests), kind)
     records["digest"] = np.frombuffer(b"".join(digests), "V16")
     records["vector"] = computed

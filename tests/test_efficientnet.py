@@ -13,7 +13,7 @@ from jaxret import train
 from jaxret.features import FeaturesError
 from jaxret.features.efficientnet import load_weights, read_variables, weights_file
 from jaxret.models import efficientnet
-from jaxret.models.efficientnet import EfficientNet, Group, fold, from_torch
+from jaxret.models.efficientnet import EfficientNet, Group, fold, from_torch, last_part
 
 TINY = {"groups": (Group(1, 3, 1, 1, 6), Group(2, 5, 2, 3, 8)), "stem": 6, "head": 10}
 
@@ -140,6 +140,40 @@ def test_shifts_give_the_grouped_convolution(kernel, stride, size):
     found = jax.jit(efficientnet._convolve_by_shifts, static_argnums=2)(x, taps, stride)
     expected = efficientnet._convolve(jnp.asarray(x), jnp.asarray(taps), stride)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 1, (4, 3)), (5, 2, (8, 7))])
+def test_the_gradient_of_shifts_is_that_of_the_grouped_convolution(kernel, stride, size):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *size, 4)).astype(np.float32)
+    taps = rng.normal(size=(kernel, kernel, 1, 4)).astype(np.float32)
+
+    def gradients(convolve):
+        def loss(x, taps):
+            return jnp.sum(jnp.sin(convolve(x, taps, stride)))
+
+        return jax.jit(jax.grad(loss, (0, 1)))(x, taps)
+
+    expected = gradients(efficientnet._convolve)
+    for own, other in zip(gradients(efficientnet.convolve_depthwise), expected, strict=True):
+        np.testing.assert_allclose(own, other, atol=2e-5)
+
+
+def test_the_two_parts_of_a_cut_network_give_what_the_whole_gives():
+    params = fold(tiny_variables())["params"]
+    x = np.random.default_rng(1).normal(size=(3, 9, 14, 3)).astype(np.float32)
+    last = EfficientNet(**TINY, folded=True, first=2, trains=True)
+
+    @jax.jit
+    def both(x):
+        maps = EfficientNet(**TINY, folded=True, stop=2).apply({"params": params}, x)
+        whole = EfficientNet(**TINY, folded=True).apply({"params": params}, x)
+        return last.apply({"params": last_part(params, 2)}, maps), whole
+
+    found, expected = both(x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert last.channels(2) == 8
+    assert last_part(params, 2).keys() == {"block_2", "head"}
 
 
 def test_only_the_form_of_the_platform_is_compiled():

@@ -30,6 +30,9 @@ SETTINGS = {
     "pca": {"dims": BITS},
     "feature_autoencoder": {"latent_dim": BITS, "features": "pixels", "hidden": (8,)}
     | {"epochs": 2, "batch_size": 16},
+    "bow": {"dims": BITS, "words": 8},
+    "vlad": {"dims": BITS, "words": 3},
+    "fisher": {"dims": BITS, "words": 3},
     "photo": {"bits": BITS, "features": "pixels"},
     "labels": {"bits": BITS, "features": "pixels", "hidden": 16, "steps": 4},
 }
@@ -46,7 +49,8 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 # The methods share one trainer: these, with a book and with pairs, stand for all in a quick run.
 QUICK = ("cnnh", "contrastive")
-SLOW = [name for name in METHODS if name not in QUICK]
+# So do the three that aggregate descriptors.
+SLOW = [*(name for name in METHODS if name not in QUICK), "vlad", "fisher"]
 every = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in HASHERS],

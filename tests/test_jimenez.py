@@ -1,6 +1,7 @@
 """Jimenez Lepe 2017: its tables, times, figures of finished runs, the accelerator's jobs."""
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def published(name):
 
 def test_every_published_number_is_there_once():
     counts = {"5.1": 80, "5.2": 54, "5.2-mnist": 36, "5.3": 80, "5.4": 16, "5.5": 80}
-    counts |= {"5.6": 80, "5.7": 80}
+    counts |= {"5.6": 80, "5.7": 80, "curves": 9}
     assert {name: len(published(name)) for name in counts} == counts
     assert all(value for name in counts for value in published(name).values())
     others = {"losses", "losses-baselines", "baselines"}
@@ -129,17 +130,18 @@ def test_figure_5_5_has_its_points():
 
 
 def test_a_table_of_other_methods_needs_no_run(tmp_path, capsys):
-    rows = tuple(row for row in tables.TABLES["5.2"].rows if row.settings is None)
-    spec = tables.TABLES["5.2"]._replace(rows=rows, dataset="digits", protocol="test")
+    mnist = tables.TABLES["5.2-mnist"]
+    rows = tuple(row for row in mnist.rows if row.settings is row.ours is None)
+    spec = mnist._replace(rows=rows, dataset="digits", protocol="test")
     base = train_hasher.HasherConfig(workdir=str(tmp_path))
     ((_, result),) = table.run_tables({"jimenez2017:5.2": spec}, lambda _: base, 1, 1)
     assert [row["published"] for row in result["rows"]] == [row.published for row in rows]
     assert all(row["as_published"] is row["ours"] is None for row in result["rows"])
     assert "not run" in table.markdown(result)
-    assert "| DNNH at 48 bits | 0.581 |" in table.markdown(result)
+    assert "| CNNH at 48 bits | 0.96 |" in table.markdown(result)
     legend = table.chart(spec, result).axes[0].get_legend()
     names = [text.get_text() for text in legend.get_texts()]
-    assert names == [f"{name}, published" for name in numbers.OTHERS if name not in tables.METHODS]
+    assert names == [f"{name}, published" for name in numbers.MNIST if name.startswith("CNNH")]
 
 
 def test_listing_a_table_names_the_rows_that_match(capsys):
@@ -225,11 +227,12 @@ def figure_run(name, depth, bits, rng):
 def test_runs_are_drawn_together_by_bits_and_by_depth(tmp_path):
     rng = np.random.default_rng(0)
     drawn = [figure_run(f"r{n}-{b}", n, b, rng) for n, b in ((1, 12), (1, 48), (9, 48))]
-    figures.draw_together([*drawn, figure_run("again", 9, 48, rng)], tmp_path)
+    figures.draw_together([*drawn, figure_run("again", 9, 48, rng)], tmp_path, {})
     assert {path.name for path in tmp_path.iterdir()} == {
         "precision.png", "precision-published.png", "by-bits-drhn1.png", "by-depth-48bits.png"
     }  # fmt: skip
-    figures.draw_together([drawn[0], drawn[2]._replace(dataset="digits")], tmp_path / "apart")
+    digits = drawn[2]._replace(dataset="digits")
+    figures.draw_together([drawn[0], digits], tmp_path / "apart", {})
     assert {path.name for path in (tmp_path / "apart").iterdir()} == {"precision.png"}
 
 
@@ -238,6 +241,27 @@ def test_runs_of_the_same_network_are_told_apart_by_their_folders():
     ours, theirs = figure_run("ours", 15, 48, rng), figure_run("theirs", 15, 48, rng)
     assert list(figures.named([ours])) == ["DRHN-15"]
     assert list(figures.named([ours, theirs])) == ["DRHN-15, ours", "DRHN-15, theirs"]
+
+
+def test_curves_of_figure_5_5_are_of_rows_that_were_run(tmp_path):
+    rows = {row.name: row for row in tables.TABLES["curves"].rows}
+    assert rows.keys() == numbers.PRECISION.keys()
+    assert {row.name for row in rows.values() if row.settings is None} == {"CNNH", "CNNH+"}
+    at = {f"precision@{k}": 0.5 - k / 10_000 for k in numbers.PRECISION_KS[:-1]}
+    kept = [
+        {"name": "ITQ", "as_published": {"mean": 0.3}, "ours": None,
+         "metrics": {"as_published": at, "ours": {}}},
+        {"name": "SH", "as_published": None, "ours": None, "metrics": {}},
+    ]  # fmt: skip
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({"rows": kept}))
+    ((name, (ks, points)),) = figures.curves_of(path).items()
+    assert name == "ITQ"
+    assert ks.tolist() == list(numbers.PRECISION_KS)
+    np.testing.assert_allclose(points, [0.49, 0.48, 0.46, 0.44, 0.42, 0.3])
+    missing = figures.FiguresConfig(curves=str(tmp_path / "no"), workdir="w")
+    with pytest.raises(ValueError, match=r"--curves: .* is no file"):
+        missing.check()
 
 
 def test_figures_of_a_folder_without_a_run_are_refused(tmp_path):

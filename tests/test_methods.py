@@ -5,11 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from test_efficientnet import needs_weights
 
 import jaxret
-from jaxret import hashers, losses, relax
+from jaxret import hashers, losses, relax, train
+from jaxret.features.efficientnet import load_weights
 from jaxret.hashers import METHODS, books
-from jaxret.models.trunks import SLICE, ConvTrunk, DividedHash, HashHead, ResidualTrunk
+from jaxret.models.trunks import (
+    LAST_BLOCKS,
+    SLICE,
+    ConvTrunk,
+    DividedHash,
+    HashHead,
+    ResidualTrunk,
+)
 
 RNG = np.random.default_rng(0)
 LABELS = jnp.asarray([0, 0, 1, 1, 1, 2])
@@ -199,7 +208,7 @@ def test_a_method_has_the_settings_of_its_paper_and_refuses_others():
     assert hasher.training.hyper["gamma"] == 6
     with pytest.raises(ValueError, match="epoch is no setting of this hasher; did you mean epochs"):
         hashers.HASHERS["bihalf"](8, image_shape=(20,), epoch=1)
-    with pytest.raises(ValueError, match="trunk must be dense for vectors"):
+    with pytest.raises(ValueError, match="trunk must be one of dense, efficientnet"):
         hashers.HASHERS["dhn"](8, 3, (20,), trunk="conv")
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
         hashers.HASHERS["dhn"](8)
@@ -252,6 +261,42 @@ def test_the_residual_trunk_gives_a_number_per_channel():
     trunk = ResidualTrunk()
     out, _ = jax.eval_shape(trunk.init_with_output, jax.random.key(0), jnp.ones((2, 8, 8, 3)))
     assert out.shape == (2, 128)
+
+
+MAPS = {"trunk": LAST_BLOCKS}
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "said"),
+    [
+        ((100,), {}, "square maps of 192 channels, got vectors of 100 numbers"),
+        ((32, 32, 3), {}, "is for the maps of efficientnet-lite0@160-block12"),
+        ((192,), {"unit": True}, "no components and no unit length"),
+    ],
+)
+def test_last_blocks_see_maps_alone(shape, settings, said):
+    with pytest.raises(ValueError, match=said):
+        hashers.HASHERS["dlbhc"](8, 3, shape, **MAPS, **settings)
+
+
+@needs_weights
+@pytest.mark.slow
+def test_last_blocks_start_from_the_pretrained_network_and_keep_its_depthwise_kernels():
+    x, labels = np.abs(RNG.normal(size=(8, 192))).astype(np.float16), np.arange(8) % 2
+    hasher = hashers.HASHERS["dlbhc"](8, 2, (192,), **MAPS, batch_size=4, epochs=1)
+    start = train.start(hasher.training, jax.random.key(0), x, labels)
+    params, _ = hasher.fit(jax.random.key(0), x, labels)
+    pretrained, before, after = (
+        tree["block_12"]
+        for tree in (
+            load_weights(), start.params["trunk"]["network"], params["params"]["trunk"]["network"]
+        )
+    )  # fmt: skip
+    for layer in ("expand", "depthwise", "project"):
+        np.testing.assert_array_equal(before[layer]["kernel"], pretrained[layer]["kernel"])
+        same = np.array_equal(after[layer]["kernel"], pretrained[layer]["kernel"])
+        assert same == (layer == "depthwise")
+    assert hasher.encode(params, x).shape == (8, 8)
 
 
 def test_clusters_are_counted_and_none_is_refused_before_training():

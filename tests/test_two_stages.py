@@ -7,6 +7,7 @@ import pytest
 import search_cifar4
 import search_index
 import search_landmarks
+import search_tables
 from PIL import Image
 from scripts import in_process, refusal, run  # noqa: F401  (a fixture)
 
@@ -24,9 +25,15 @@ def test_each_of_the_first_results_is_a_guess_and_ten_of_them_vote():
 
 
 @pytest.mark.slow
-def test_a_gallery_that_holds_the_queries_scores_higher(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_cifar4, "FEATURES", "pixels")
-    flags = ("--dataset=digits", "--method=labels", "--bits=16", "--steps=3", "--eval_k=20")
+def test_a_gallery_that_holds_the_queries_scores_higher(tmp_path):
+    flags = (
+        "--dataset=digits",
+        "--method=labels",
+        "--features=pixels",
+        "--bits=16",
+        "--steps=3",
+        "--eval_k=20",
+    )
     found = run(search_cifar4, tmp_path / "run", *flags)["metrics"]
     assert found["f1/leaky"] > found["f1"] > 0.3
     assert found["megabytes"] == pytest.approx(1438 * 16 / 8 / 1e6)
@@ -49,6 +56,28 @@ def test_exact_indexes_find_what_is_nearest(name):
     assert search_index.shared(found, found) == 1
     assert search_index.shared(found[:, :5], found) == 0.5
     assert costs["megabytes"] > 60 * 8 / 1e6
+
+
+def test_candidates_share_all_bits_of_a_table_with_the_query():
+    z = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    query = z[:5] + 0.3
+    bits = [(x >= 0).reshape(len(x), 2, 3) for x in (query, z)]
+    expected = (bits[0][:, None] == bits[1][None]).all(axis=3).any(axis=2)
+    asked, kept = (search_tables.buckets(x, 3) for x in (query, z))
+    assert kept.shape == (50, 2)
+    np.testing.assert_array_equal(list(search_tables.candidates(asked, kept)), expected)
+
+
+@pytest.mark.slow
+def test_more_tables_find_more_and_longer_buckets_read_less(tmp_path):
+    def scores(bits, count):
+        flags = ("--dataset=digits", "--features=pixels", f"--bits={bits}")
+        return run(search_tables, tmp_path / f"{bits}-{count}", *flags, f"--hash_tables={count}")
+
+    few, many, long = (scores(*sizes)["metrics"] for sizes in ((6, 1), (6, 4), (12, 4)))
+    assert few["recall@10"] < many["recall@10"]
+    assert many["candidates"] > long["candidates"]
+    assert many["recall@10"] > many["candidates"]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ same papers.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hashing.tables import TRAINED_TOO, WITH_LABELS, features_flags, maps_flags
 from table import BY_PROTOCOL, Row, Table, flags_of
 
 from jaxret.hashers import recipes
@@ -30,6 +31,8 @@ from .published import (
     MAP_100,
     MNIST,
     OTHERS,
+    PRECISION,
+    PRECISION_KS,
 )
 
 PERCENT, MILLISECOND = 0.01, 0.001
@@ -86,8 +89,24 @@ def _shallow(method: str, ours: str, description: str = "", settings: str = "") 
     return Method(published, given | {"settings": ours}, description)
 
 
+def _deep(name: str) -> Method:
+    """Return a method that learns from a pretrained network's features of images of 224 pixels."""
+    recipe = WITH_LABELS[name]
+    description = f"pretrained features, {recipe.description}"
+    return Method(None, features_flags(recipe, 224), description, "train_method")
+
+
+def _trained_too(name: str) -> Method:
+    """Return a method that also trains the last blocks of that network."""
+    recipe = TRAINED_TOO[name]
+    description = f"pretrained network, {recipe.description}"
+    return Method(None, maps_flags(recipe), description, "train_method")
+
+
 # Methods by the name of their rows. Those of OTHERS that are not here are not run.
 METHODS: dict[str, Method] = {
+    "DLBHC": _trained_too("DLBHC"),
+    **{name: _deep(name) for name in ("CNNBH", "DHN", "DNNH", "CNNH+", "CNNH")},
     "KSH": _shallow("ksh", "sample=10000,steps=200", ", 10,000 of them in pairs"),
     "ITQ-CCA": _shallow("itqcca", ""),
     "MLH": _shallow("mlh", ""),
@@ -103,18 +122,17 @@ NOT_RUN = Method(None)
 
 
 def _of_method(name: str, figures: Sequence[float | None], method: Method) -> Iterator[Row]:
-    """Yield the rows of a method, one for each length of a code."""
+    """Yield the rows of a method, one for each length of a code that is published."""
     for bits, figure in zip(LENGTHS, figures, strict=True):
-        published = None if figure is None else round(figure * PERCENT, 6)
+        if figure is None:
+            continue
+        published = round(figure * PERCENT, 6)
         columns = [
             None if settings is None else {**settings, "bits": bits}
             for settings in (method.as_published, method.ours)
         ]
-        if published is None:
-            columns[0] = None
-        if published is not None or columns[1] is not None:
-            yield Row(f"{name} at {bits} bits", published, *columns, method.description, x=bits,
-                      series=name, script=method.script)  # fmt: skip
+        yield Row(f"{name} at {bits} bits", published, *columns, method.description, x=bits,
+                  series=name, script=method.script)  # fmt: skip
 
 
 def _comparison(n: int) -> Iterator[Row]:
@@ -123,6 +141,18 @@ def _comparison(n: int) -> Iterator[Row]:
         yield _row(n, bits, MAP[n - 1][BITS.index(bits)] * PERCENT, x=bits)
     for name, figures in OTHERS.items():
         yield from _of_method(name, figures, METHODS.get(name, NOT_RUN))
+
+
+def _curves() -> Iterator[Row]:
+    """Yield the methods of figure 5.5 at 48 bits, each with precision of the first K."""
+    curve = {"bits": 48, "curve": True}
+    for name, points in PRECISION.items():
+        method = METHODS[name]
+        if method.as_published is not None:
+            columns: tuple = {**method.as_published, **curve}, None, None
+        else:  # with a pretrained network
+            columns = None, {**(method.ours or {}), **curve}, method.description
+        yield Row(name, points[-1], *columns, script=method.script)
 
 
 def _on_mnist() -> Iterator[Row]:
@@ -181,6 +211,10 @@ TABLES = {
     "5.5": Table("seconds from one image to its code",
                  _grid(CODE_MILLISECONDS, MILLISECOND, CODE), "depth n", **TIMES,
                  metric="seconds_per_code", extra_metrics=("codes_per_second",)),
+    "curves": Table("precision of the first K at 48 bits, figure 5.5", tuple(_curves()),
+                    dataset="cifar10", protocol="cifar10-59k@all", script="baseline",
+                    metric="precision@1000",
+                    extra_metrics=tuple(f"precision@{k}" for k in PRECISION_KS[:-1])),
     "losses": Table("what shapes the bits: DRHN-1, 48 bits, training images held out",
                     tuple(Row(name, None, None, recipes.DRHN_MODERN | {"epochs": 4} | settings,
                               "one cycle, {epochs} epochs")

@@ -15,6 +15,8 @@ OTHERS = {  # method -> name, description
     "random": ("random clusters", "drawn"),
     "pixels": ("raw pixels", "32 x 32"),
     "colour-histogram": ("colour histogram", "8 x 8 x 8 HSV, Hellinger"),
+    "gist": ("GIST", "512 numbers"),
+    "vlad": ("VLAD", "dense SIFT, 16 words, 128 components"),
     "features": ("pretrained network", "EfficientNet-Lite0, 1280 numbers of unit length"),
 }
 

@@ -11,17 +11,22 @@ from .base import Extractor, FeaturesError, check_preprocessing, extract
 from .efficientnet import efficientnet_lite0
 from .gist import gist
 from .plain import colour_histogram, layout, pixels
+from .sift import sift
 
 FEATURES: dict[str, Callable[[], Extractor]] = {
     "pixels": pixels,
     "colour-histogram": colour_histogram,
     "layout": layout,
     "gist": gist,
+    "sift": sift,
     "efficientnet-lite0": efficientnet_lite0,
     # for images of few pixels, such as CIFAR's
     "efficientnet-lite0@96": functools.partial(efficientnet_lite0, 96),
     "efficientnet-lite0@128": functools.partial(efficientnet_lite0, 128),
     "efficientnet-lite0@224": functools.partial(efficientnet_lite0, 224),
+    "efficientnet-lite0@160": functools.partial(efficientnet_lite0, 160),
+    # maps, for the trunk that trains the blocks from there on; see models.trunks
+    "efficientnet-lite0@160-block12": functools.partial(efficientnet_lite0, 160, 12),
 }
 
 __all__ = [
@@ -35,4 +40,5 @@ __all__ = [
     "gist",
     "layout",
     "pixels",
+    "sift",
 ]

@@ -33,24 +33,32 @@ PREPROCESSING = {
 
 
 @functools.cache  # so that its function is compiled once
-def efficientnet_lite0(size: int | None = None) -> Extractor:
+def efficientnet_lite0(size: int | None = None, block: int | None = None) -> Extractor:
     """Return EfficientNet-Lite0 (Tan 2019) up to its pooled features, f32[n 1280].
 
     Images are scaled to (x - 127) / 128. With a size in pixels they are first resized to squares
     of that side, by cubic interpolation: the network sees more of small images that are enlarged.
+    With a block the vectors are the maps that this block is given, row by row, in float16: what a
+    trunk that trains the blocks from there on learns from.
     """
-    if size is None:
-        return Extractor(NAME, _apply, SIZE, PREPROCESSING, load_weights)
-    resized = functools.partial(_apply, size=size)
-    return Extractor(f"{NAME}@{size}", resized, size, PREPROCESSING | {"size": size}, load_weights)
+    name, told = NAME, dict(PREPROCESSING)
+    if size is not None:
+        name, told = f"{name}@{size}", told | {"size": size}
+    if block is not None:
+        name, told = f"{name}-block{block}", told | {"block": block}
+    if name == NAME:
+        return Extractor(NAME, _apply, SIZE, told, load_weights)
+    run = functools.partial(_apply, size=size, block=block)
+    return Extractor(name, run, size or SIZE, told, load_weights)
 
 
-def _apply(params, images, size=None):
+def _apply(params, images, size=None, block=None):
     x = rgb(images)
     if size and size != x.shape[1]:
         x = jnp.clip(jax.image.resize(x, (len(x), size, size, 3), "cubic"), 0, 255)
     x = (x - PREPROCESSING["mean"]) / PREPROCESSING["deviation"]
-    return cast(jax.Array, EfficientNet(folded=True).apply({"params": params}, x))
+    y = cast(jax.Array, EfficientNet(folded=True, stop=block).apply({"params": params}, x))
+    return y if block is None else y.reshape(len(y), -1).astype(jnp.float16)
 
 
 @functools.cache

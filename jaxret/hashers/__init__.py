@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from . import recipes
+from .aggregate import KINDS, aggregate_hasher
 from .autoencoder import AutoencoderSettings, autoencoder_hasher
 from .base import Hasher, fit_all
 from .classifier import ClassifierSettings, classifier_hasher
@@ -59,6 +60,7 @@ HASHERS: dict[str, Callable[..., Hasher]] = {
     "labels": labels_hasher,
     "feature_autoencoder": feature_autoencoder_hasher,
     "look": look_hasher,
+    **{name: partial(aggregate_hasher, name) for name in KINDS},
     **{name: partial(method_hasher, name) for name in METHODS},
 }
 
@@ -73,6 +75,7 @@ __all__ = [
     "Hasher",
     "MethodSettings",
     "VaeSettings",
+    "aggregate_hasher",
     "autoencoder_hasher",
     "bre_hasher",
     "classifier_hasher",

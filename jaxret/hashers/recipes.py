@@ -127,3 +127,17 @@ def on_features(method: str, knn_positives: int = 0, **settings: Any) -> Recipe:
     how = "256 components of unit length, {epochs} epochs"
     positives = f", {knn_positives} positives" if knn_positives else ""
     return Recipe(method, ON_FEATURES | settings, how + positives, knn_positives)
+
+
+# The last blocks of the pretrained network trained too: the learning rate was chosen on held-out
+# training images of CIFAR-10, see experiments/hashing/RESULTS.md.
+MAPS = "efficientnet-lite0@160-block12"  # the key of FEATURES that they learn from
+ON_MAPS: Settings = {
+    "trunk": "efficientnet-lite0-block12", "dropout": 0.3, "learning_rate": 3e-4, "batch_size": 32,
+    "epochs": 2,
+}  # fmt: skip
+
+
+def on_maps(method: str, **settings: Any) -> Recipe:
+    """Ours for a method of METHODS that also trains the last blocks of a pretrained network."""
+    return Recipe(method, ON_MAPS | settings, "last 4 blocks trained too, {epochs} epochs")

@@ -12,8 +12,10 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxret import train
+from jaxret.features.efficientnet import load_weights
+from jaxret.models.efficientnet import last_part
 from jaxret.models.layers import check_choice
-from jaxret.models.trunks import TRUNKS, HashHead
+from jaxret.models.trunks import FIRST, LAST_BLOCKS, OF_VECTORS, TRUNKS, HashHead
 
 from . import network
 from .base import (
@@ -39,6 +41,8 @@ from .pixels import scale
 from .shallow import principal_components, project
 
 LEAST = 1e-6  # deviation that vectors are divided by
+# what _normal takes for vectors that are not centred or scaled
+AS_THEY_ARE = {"mean": np.zeros((1,), np.float32), "scale": np.ones((), np.float32)}
 # name -> (schedule) -> optimizer of the scalars
 OPTIMIZERS: dict[str, Callable[..., Callable[..., optax.GradientTransformation]]] = {
     "adam": lambda schedule: (
@@ -56,7 +60,9 @@ OPTIMIZERS: dict[str, Callable[..., Callable[..., optax.GradientTransformation]]
 class MethodSettings:
     """How the trainer works, whatever the method; the defaults are for vectors."""
 
-    trunk: str = ""  # one of models.trunks.TRUNKS; "": residual for images, dense for vectors
+    # One of models.trunks.TRUNKS; "": residual for images, dense for vectors. That of last blocks
+    # starts from pretrained weights and sees maps as they are, so no components and no unit length.
+    trunk: str = ""
     components: int = 0  # principal components of the vectors that the network sees; 0: vectors
     unit: bool = False  # whether what it sees of a vector is scaled to unit length
     hidden: tuple[int, ...] = (512,)  # widths of a dense trunk; (): the hash layer alone
@@ -76,6 +82,8 @@ class MethodSettings:
         """Raise ValueError with the rule and the value for settings that make no sense."""
         if self.trunk:
             check_choice("trunk", self.trunk, TRUNKS)
+        if self.trunk == LAST_BLOCKS and (self.components or self.unit):
+            raise ValueError(f"trunk {LAST_BLOCKS} sees maps: no components and no unit length")
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_numbers(self, ("epochs",), 1)
         check_numbers(self, ("batch_size",), 2)
@@ -149,8 +157,10 @@ def _model(
     image_shape: tuple[int, ...],
 ) -> HashHead:
     name = settings.trunk or ("residual" if len(image_shape) == 3 else "dense")
-    if name != "dense" and len(image_shape) == 1:
-        raise ValueError(f"trunk must be dense for vectors, got {name}")
+    if name not in OF_VECTORS and len(image_shape) == 1:
+        raise ValueError(f"trunk must be one of {', '.join(OF_VECTORS)} for vectors, got {name}")
+    if name == LAST_BLOCKS and len(image_shape) == 3:
+        raise ValueError(f"trunk {name} is for the maps of efficientnet-lite0@160-block{FIRST}")
     trunk = TRUNKS[name](settings.hidden, settings.dropout)
     return HashHead(
         trunk,
@@ -186,10 +196,12 @@ def _training(
     def init(key):
         return network.initial(model, key, seen, method.visible)
 
+    of_maps = settings.trunk == LAST_BLOCKS
+
     def prepare(images, labels):
-        measured = _measured(images, settings.components)
+        measured = AS_THEY_ARE if of_maps else _measured(images, settings.components)
         if method.book is not None:
-            measured["book"] = method.book(labels, num_classes, model.bits)
+            measured = measured | {"book": method.book(labels, num_classes, model.bits)}
         return measured
 
     return train.Training(
@@ -202,9 +214,15 @@ def _training(
         needs_positives=method.pairs and not of_images and not settings.dropout,
         horizon=True,
         prepare=prepare,
+        pretrained=_pretrained if of_maps else dict,
         check=partial(check_labels, num_classes=num_classes) if method.supervised else _accept,
         image_shape=shape,
     )
+
+
+def _pretrained() -> dict[str, Any]:
+    """The weights that the trunk of last blocks starts from; FeaturesError if there are none."""
+    return {"trunk": {"network": last_part(load_weights(), FIRST)}}
 
 
 def _accept(images, labels):

@@ -1,14 +1,15 @@
 """EfficientNet-Lite0 without its classifier: an image becomes 1280 features.
 
 The network is written once. Its layers have two forms: a convolution with batch normalisation,
-which is the definition, and a folded one for inference.
+which is the definition, and a folded one for inference and for training its last blocks further.
 """
 
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -47,6 +48,7 @@ class Layer(nn.Module):
 
     A map is padded with zeros as TensorFlow's SAME does: the odd row goes below, the odd column to
     the right. If `folded`, the normalisation is a part of the kernel and a bias: see `fold`.
+    `trains`: see EfficientNet.
     """
 
     features: int
@@ -55,6 +57,7 @@ class Layer(nn.Module):
     depthwise: bool = False
     clip: bool = True
     folded: bool = False
+    trains: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n oh ow f"]:
@@ -73,10 +76,18 @@ class Layer(nn.Module):
     def _folded(self, x):
         channels = 1 if self.depthwise else x.shape[3]
         shape = (self.kernel, self.kernel, channels, self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        # What is trained starts from pretrained weights; to draw what they replace takes seconds.
+        first = nn.initializers.zeros if self.trains else nn.initializers.lecun_normal()
+        kernel = self.param("kernel", first, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        convolve = convolve_depthwise if self.depthwise else _convolve
-        return convolve(x, kernel, self.stride) + bias[None, None, None]
+        if self.depthwise:
+            kernel = lax.stop_gradient(kernel) if self.trains else kernel
+            y = cast(jax.Array, convolve_depthwise(x, kernel, self.stride))
+        elif self.trains and self.kernel == self.stride == 1:
+            y = jnp.dot(x, kernel[0, 0], precision=lax.Precision.HIGHEST)
+        else:
+            y = _convolve(x, kernel, self.stride)
+        return y + bias[None, None, None]
 
 
 class Block(nn.Module):
@@ -88,10 +99,11 @@ class Block(nn.Module):
     group: Group
     stride: int
     folded: bool
+    trains: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n oh ow f"]:
-        layer = functools.partial(Layer, folded=self.folded)
+        layer = functools.partial(Layer, folded=self.folded, trains=self.trains)
         width = x.shape[3] * self.group.expansion
         y = x if width == x.shape[3] else layer(width, name="expand")(x)
         y = layer(width, self.group.kernel, self.stride, depthwise=True, name="depthwise")(y)
@@ -102,28 +114,53 @@ class Block(nn.Module):
 class EfficientNet(nn.Module):
     """A stem, groups of inverted residual blocks, a wide last layer, the mean over pixels.
 
-    The default is EfficientNet-Lite0. Images are normalised by the caller; any size will do.
+    The default is EfficientNet-Lite0. Images are normalised by the caller; any size will do. The
+    network can be cut before a block: its first part gives the map that the block is given, its
+    last part takes that map. Both have the variables of the whole network under the same names.
 
     Attributes:
         groups: the blocks.
         stem: channels of the first convolution.
         head: channels of the last one, the length of a feature vector.
         folded: which form the layers have; the variables of the two forms differ, see `fold`.
+        first: the first block of a last part; 0: the network begins with an image.
+        stop: the block before which a first part ends; None: the network ends with features.
+        trains: whether the folded form is trained: convolutions of 1 x 1 are matrix products then,
+            and the depthwise kernels stay as they are, because their gradient would take half of
+            the time and they are a hundredth of the weights.
     """
 
     groups: tuple[Group, ...] = LITE0
     stem: int = 32
     head: int = 1280
     folded: bool = False
+    first: int = 0
+    stop: int | None = None
+    trains: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n f"]:
-        x = Layer(self.stem, kernel=3, stride=2, folded=self.folded, name="stem")(x)
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n *f"]:
+        layer = functools.partial(Layer, folded=self.folded, trains=self.trains)
+        if self.first == 0:
+            x = layer(self.stem, kernel=3, stride=2, name="stem")(x)
         strides = [(g, g.stride if i == 0 else 1) for g in self.groups for i in range(g.repeats)]
-        for number, (group, stride) in enumerate(strides):
-            x = Block(group, stride, self.folded, name=f"block_{number}")(x)
-        x = Layer(self.head, folded=self.folded, name="head")(x)
-        return jnp.mean(x, axis=(1, 2))
+        for number, (group, stride) in enumerate(strides[: self.stop]):
+            if number >= self.first:
+                x = Block(group, stride, self.folded, self.trains, name=f"block_{number}")(x)
+        if self.stop is not None:
+            return x
+        return jnp.mean(layer(self.head, name="head")(x), axis=(1, 2))
+
+    def channels(self, block: int) -> int:
+        """Return how many channels the map has that a block is given."""
+        widths = [group.features for group in self.groups for _ in range(group.repeats)]
+        return self.stem if block == 0 else widths[block - 1]
+
+
+def last_part(params: Mapping[str, Any], first: int) -> Tree:
+    """Return, of the parameters of the whole network, those from a block on."""
+    numbers = {f"block_{number}" for number in range(first, len(params))}
+    return {name: own for name, own in params.items() if name == "head" or name in numbers}
 
 
 def fold(variables: Mapping[str, Any]) -> Tree:
@@ -148,13 +185,15 @@ def _fold(params, statistics):
     return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve_depthwise(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k 1 c"], stride: int
 ) -> Float[Array, "n oh ow c"]:
     """Return the convolution of each channel with its own kernel, zeros around the map (SAME).
 
     On CPU it is a sum of k^2 shifted maps, which XLA computes in one loop: 7 to 20 times as fast as
-    XLA's grouped convolution there. Elsewhere it is that convolution.
+    XLA's grouped convolution there. Its gradient has the same form: JAX's own would add k^2 padded
+    maps. Elsewhere it is that convolution.
     """
     return lax.platform_dependent(
         x,
@@ -162,6 +201,28 @@ def convolve_depthwise(
         cpu=functools.partial(_convolve_by_shifts, stride=stride),
         default=functools.partial(_convolve, stride=stride),
     )
+
+
+def _forward(x, kernel, stride):
+    # Without the barrier what x is computed by is computed again for each shift.
+    x = lax.optimization_barrier(x)
+    return convolve_depthwise(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride, kept, gradient):
+    def by_convolution(x, kernel, gradient):
+        _, pull = jax.vjp(functools.partial(_convolve, stride=stride), x, kernel)
+        return pull(gradient)
+
+    return lax.platform_dependent(
+        *kept,
+        lax.optimization_barrier(gradient),
+        cpu=functools.partial(_gradients_by_shifts, stride=stride),
+        default=by_convolution,
+    )
+
+
+convolve_depthwise.defvjp(_forward, _backward)
 
 
 def _convolve(x, kernel, stride):
@@ -173,17 +234,43 @@ def _convolve(x, kernel, stride):
 
 
 def _convolve_by_shifts(x, kernel, stride):
-    taps = kernel.shape[0]
+    shifts = _shifts(_padded(x, len(kernel), stride), len(kernel), stride)
+    taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[3])
+    return functools.reduce(jnp.add, (part * tap for part, tap in zip(shifts, taps, strict=True)))
+
+
+def _padded(x, taps, stride):
     heights, widths = (_padding(length, taps, stride) for length in x.shape[1:3])
-    high, wide = (-(-length // stride) for length in x.shape[1:3])
-    x = jnp.pad(x, ((0, 0), heights, widths, (0, 0)))
+    return jnp.pad(x, ((0, 0), heights, widths, (0, 0)))
 
-    def shifted(i, j):
-        bottom, right = i + (high - 1) * stride + 1, j + (wide - 1) * stride + 1
-        return x[:, i:bottom:stride, j:right:stride] * kernel[i, j][None, None]
 
-    terms = [shifted(i, j) for i in range(taps) for j in range(taps)]
-    return functools.reduce(jnp.add, terms)
+def _shifts(padded, taps, stride):
+    """What each tap of a kernel is multiplied with, row by row."""
+    high, wide = ((length - taps) // stride + 1 for length in padded.shape[1:3])
+    for i in range(taps):
+        for j in range(taps):
+            bottom, right = i + (high - 1) * stride + 1, j + (wide - 1) * stride + 1
+            yield padded[:, i:bottom:stride, j:right:stride]
+
+
+def _gradients_by_shifts(x, kernel, gradient, stride):
+    """Of the map, the shifted form with the kernel turned; of the kernel, a sum for each tap."""
+    taps = len(kernel)
+    spread = []  # the gradient's rows and columns stand a stride apart
+    for length, given in zip(gradient.shape[1:3], x.shape[1:3], strict=True):
+        before = taps - 1 - _padding(given, taps, stride)[0]
+        after = given + taps - 1 - before - ((length - 1) * stride + 1)
+        spread.append((before, after, stride - 1))
+    padded = lax.pad(gradient, jnp.zeros((), x.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+    turned = kernel[::-1, ::-1].reshape(-1, 1, 1, 1, kernel.shape[3])
+    parts = zip(_shifts(padded, taps, 1), turned, strict=True)
+    of_map = functools.reduce(jnp.add, (part * tap for part, tap in parts))
+    # A product with ones is a sum that XLA's CPU backend computes by a fast matrix product.
+    rows = gradient.reshape(-1, gradient.shape[3])
+    ones = jnp.ones((1, len(rows)), x.dtype)
+    shifts = _shifts(_padded(x, taps, stride), taps, stride)
+    sums = [jnp.dot(ones, part.reshape(rows.shape) * rows) for part in shifts]
+    return of_map, jnp.stack(sums).reshape(kernel.shape)
 
 
 def _padding(length: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -3,12 +3,14 @@
 A trunk turns an image or a vector into features; TRUNKS names those that hashers choose from.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from .efficientnet import EfficientNet
 from .hashnet import DENSE, HE, Trunk
 
 SLICE = 50  # features that one bit of a divided hash layer sees (Lai 2015)
@@ -55,6 +57,30 @@ class ResidualTrunk(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n f"]:
         return jnp.mean(Trunk(depth=self.depth)(x, train)[-1], axis=(1, 2))
+
+
+class LastBlocks(nn.Module):
+    """The last blocks of EfficientNet-Lite0, trained further on the maps that the first is given.
+
+    Its parameters are those of the whole network of the same names, under `network`; dropout is of
+    the pooled features.
+    """
+
+    first: int
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d"], train: bool = False) -> Float[Array, "n f"]:
+        network = EfficientNet(folded=True, first=self.first, trains=True, name="network")
+        channels = network.channels(self.first)
+        side = math.isqrt(x.shape[1] // channels)
+        if side * side * channels != x.shape[1]:
+            raise ValueError(
+                f"block {self.first} is given square maps of {channels} channels, got vectors of "
+                f"{x.shape[1]} numbers"
+            )
+        x = network(x.reshape(len(x), side, side, channels))
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
 class DividedHash(nn.Module):
@@ -120,9 +146,13 @@ class HashHead(nn.Module):
         return z, self.classifier(self.drop(relax(z), deterministic=not train))
 
 
+FIRST = 12  # block of the pretrained network that the trunk of its last blocks begins with
+LAST_BLOCKS = f"efficientnet-lite0-block{FIRST}"
+OF_VECTORS = ("dense", LAST_BLOCKS)  # trunks that see vectors
 # name -> trunk, from the widths of dense layers and the share that dropout leaves out
 TRUNKS: dict[str, Callable[[Sequence[int], float], nn.Module]] = {
     "dense": DenseTrunk,
     "conv": lambda widths, dropout: ConvTrunk(dropout=dropout),
     "residual": lambda widths, dropout: ResidualTrunk(),
+    LAST_BLOCKS: lambda widths, dropout: LastBlocks(FIRST, dropout),
 }

@@ -28,6 +28,8 @@ class Training(NamedTuple):
     # What is measured on the training images and labels before the first step and kept in
     # model_state.
     prepare: Callable[[Any, Any], dict[str, np.ndarray]] = lambda images, labels: {}
+    # Returns parameters that do not start from chance, a part of the tree: pretrained weights.
+    pretrained: Callable[[], dict[str, Any]] = dict
     # Raises ValueError for images and labels that the loss cannot learn from.
     check: Callable[[Any, Any], None] = lambda images, labels: None
     image_shape: tuple[int, ...] | None = None  # of an image or a vector; None: any
@@ -37,15 +39,27 @@ def start(training: Training, key: PRNGKeyArray, images: Any, labels: Any = None
     """The first state of a run on these images, with labels where it learns from them."""
     images = inputs.accept(images, training.image_shape)
     state = run_once(training.trainer.init, key, training.hyper)
-    return _prepared(state, training.prepare(images, labels))
+    return _prepared(state, training.prepare(images, labels), training.pretrained())
 
 
-def _prepared(state: TrainState, measured: dict[str, np.ndarray]) -> TrainState:
-    if not measured:
-        return state
+def _prepared(
+    state: TrainState, measured: dict[str, np.ndarray], pretrained: dict[str, Any]
+) -> TrainState:
+    """The state with what was measured in its model_state, and pretrained weights."""
     runs = state.step.shape
-    kept = {n: jnp.broadcast_to(jnp.asarray(v), (*runs, *v.shape)) for n, v in measured.items()}
-    return state._replace(model_state={**state.model_state, **kept})
+    if pretrained:
+        state = state._replace(params=_replaced(state.params, pretrained, runs))
+    if measured:
+        state = state._replace(model_state=_replaced(dict(state.model_state), measured, runs))
+    return state
+
+
+def _replaced(tree: Any, part: Any, runs: tuple[int, ...]) -> Any:
+    """A tree with the leaves of a part in their places, the same in each run."""
+    if not isinstance(part, dict):
+        return jnp.broadcast_to(jnp.asarray(part), (*runs, *np.shape(part)))
+    own = {name: _replaced(tree.get(name, {}), leaf, runs) for name, leaf in part.items()}
+    return {**tree, **own}
 
 
 def run(
@@ -122,7 +136,8 @@ def run_all(
 
     hyper = {name: jnp.array([scalar(t, name) for t in trainings], jnp.float32) for name in names}
     measured = first.prepare(images, labels)
-    state = _prepared(sweep_init(first.trainer, jnp.stack(keys), hyper), measured)
+    state = sweep_init(first.trainer, jnp.stack(keys), hyper)
+    state = _prepared(state, measured, first.pretrained())
     state, told = _trained(first, state, hyper, images, labels, positives, None, on_epoch)
     return [
         (unstack(state, i), {n: float(np.broadcast_to(v, len(keys))[i]) for n, v in told.items()})

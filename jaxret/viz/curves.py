@@ -149,6 +149,8 @@ def precision_curves(
     for panel, (panel_title, curves) in zip(axes.flat, panels.items(), strict=False):
         for name, curve in curves.items():
             colour = colormaps["viridis"](names.index(name) / len(names))
+            if name in published:  # that of its published points
+                colour = _colour(list(published).index(name) + 1)
             (entries[plain(name)],) = panel.plot(*curve, color=colour)
         for i, (name, curve) in enumerate(published.items()):
             label = f"{plain(name)}, published"
