@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from marks import soak
 
 from jaxret import codes, search
-from jaxret.search import counting, euclidean, hamming, host, passes, select, validate
+from jaxret.search import counting, euclidean, hamming, host, passes, scan, select, validate
 
 NEVER = np.iinfo(np.int32).max
 RNG = np.random.default_rng
@@ -62,7 +62,8 @@ def test_the_arrays_used_as_truth_here_equal_the_definition():
     assert [[NEVER if d is None else d for d, _ in row] for row in truth] == distances.tolist()
 
 
-# 10 follows the minima, 100 counts, 40,000 sorts and is more than there are rows.
+# Of 5 queries 10 neighbors follow the minima, more are found by a scan (`test_search_scan`); 40,000
+# are more than there are rows. Under jit 100 are counted and 40,000 sorted.
 WAYS = (10, 100, 40_000)
 
 
@@ -70,8 +71,8 @@ WAYS = (10, 100, 40_000)
 @pytest.mark.parametrize("masked", [True, *soak(False)])
 def test_neighbors_equal_a_stable_argsort(k, masked):
     for n, values in ((1, 1), (33, 5), (3000, 1), (3000, 20), (32_768, 3000)):
-        query, gallery = random_codes(n, 3, 64, values), random_codes(n + 1, n, 64, values)
-        mask = RNG(n).random((3, n)) < RNG(n).random() if masked else None
+        query, gallery = random_codes(n, 5, 64, values), random_codes(n + 1, n, 64, values)
+        mask = RNG(n).random((5, n)) < RNG(n).random() if masked else None
         found = search.hamming_topk(query, gallery, k, mask=mask)
         assert_same(found, stable(distances_of(query, gallery), k, mask))
 
@@ -82,7 +83,7 @@ LONG_CODES = [pytest.param(*case, marks=pytest.mark.soak) for case in LONG]
 
 @pytest.mark.parametrize(("bits", "k"), [(1, 10), (12, 10), *LONG_CODES])
 def test_codes_of_any_length_are_searched(bits, k):
-    query, gallery = random_codes(bits, 2, bits, 40), random_codes(bits + 1, 500, bits, 40)
+    query, gallery = random_codes(bits, 5, bits, 40), random_codes(bits + 1, 500, bits, 40)
     truth = distances_of(query, gallery)
     assert_same(search.hamming_topk(query, gallery, k), stable(truth, k))
 
@@ -180,14 +181,15 @@ def test_many_numbers_of_neighbors_compile_few_programs_and_give_the_same_result
         compiled.append(k)
         return call(*arrays, k=k)
 
-    for name in ("_GROUP_MINIMA", "_NEAREST_ROWS"):
-        monkeypatch.setattr(hamming, name, partial(record, getattr(hamming, name)))
-    query, gallery = random_codes(0, 3, 64, 300), search.lay_out(random_codes(1, 3000, 64, 300))
+    monkeypatch.setattr(hamming, "_GROUP_MINIMA", partial(record, hamming._GROUP_MINIMA))
+    query, gallery = random_codes(0, 6, 64, 300), search.lay_out(random_codes(1, 3000, 64, 300))
     longest = search.hamming_topk(query, gallery, 1000)
+    scans = scan._DISTANCES.wide._cache_size()
     for k in (11, 12, 13, 33, 35, 801, 999, 1000):
         found = search.hamming_topk(query, gallery, k)
         assert_same(found, [part[:, :k] for part in longest])
-    assert set(compiled) == {13, hamming.few(gallery.capacity), 1000}
+    assert set(compiled) == {13, hamming.few(gallery.capacity)}
+    assert scan._DISTANCES.wide._cache_size() == scans  # one program for every k
 
 
 def test_no_queries_and_no_rows():
