@@ -20,7 +20,7 @@ from jaxret.search.select import Compiled, noinline
 
 HANDFUL = 4  # queries: of more, few neighbors are found faster by group minima alone
 NEAR = 2**24  # bytes that are written for the queries of a tile: what fits a cache, about
-SHARE = 16  # up to one group in so many is looked into by itself
+SHARE = 8  # up to one group in so many is looked into by itself
 SPARSE = 4  # groups for each neighbor: of fewer, their minima are a poor bound
 
 
@@ -145,14 +145,16 @@ def _radius(distances, minima, size, k, past_end) -> int:
 
 def _within(distances, minima, size, radius) -> Any:
     """The rows within a radius as numbers u64 that are in the order of (distance, row)."""
-    place, lane = np.nonzero(minima <= radius)
+    # NumPy finds the nonzero ones on one axis several times as fast as on two.
+    place, lane = np.divmod(np.flatnonzero(minima <= radius), LANES)
     if SHARE * len(place) < minima.size:
         near = distances[place, :, lane]
-        here, row = np.nonzero(near <= radius)
-        place, lane, near = place[here], lane[here], near[here, row]
+        group, row = np.divmod(np.flatnonzero(near <= radius), GROUP)
+        place, lane = place[group], lane[group]
     else:
-        place, row, lane = np.unravel_index(np.flatnonzero(distances <= radius), distances.shape)
-        near = distances[place, row, lane]
+        place, row = np.divmod(np.flatnonzero(distances <= radius), GROUP * LANES)
+        row, lane = np.divmod(row, LANES)
+    near = distances[place, row, lane]
     block, place = np.divmod(place, CLUSTER)
     row = ((block * LANES + lane) * CLUSTER + place) * GROUP + row
     there = row < size
