@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from marks import soak
 
 from jaxret import codes, search
-from jaxret.search import counting, euclidean, hamming, host, passes, scan, select, validate
+from jaxret.search import (
+    counting,
+    euclidean,
+    hamming,
+    host,
+    passes,
+    scan,
+    select,
+    threads,
+    validate,
+)
 
 NEVER = np.iinfo(np.int32).max
 RNG = np.random.default_rng
@@ -315,10 +325,10 @@ def test_words_are_added_up_in_a_loop_as_they_are_in_a_chain():
 
 
 def test_threads_are_as_many_as_the_cores_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(select.os, "sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
-    assert select.cores() == 3
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
+    assert threads.cores() == 3
     seen = []
-    select.on_host_threads(seen.extend, 10)
+    threads.on_host_threads(seen.extend, 10)
     assert sorted(seen) == list(range(10))
 
 

@@ -27,7 +27,7 @@ from jaxret.search.blocks import (
 )
 from jaxret.search.counting import nearest_rows
 from jaxret.search.descent import distances_of, member
-from jaxret.search.host import NEVER
+from jaxret.search.results import NEVER
 from jaxret.search.select import Compiled, ascending, noinline, smallest
 
 NO_ROW = np.uint32(0xFFFFFFFF)  # the same before results are finished

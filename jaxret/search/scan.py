@@ -15,8 +15,9 @@ from jaxtyping import Array, Int32, UInt, UInt32
 from jaxret.codes import bit
 from jaxret.search import passes, select
 from jaxret.search.blocks import CLUSTER, GROUP, LANES, alive_groups
-from jaxret.search.host import NEVER
+from jaxret.search.results import NEVER
 from jaxret.search.select import Compiled, noinline
+from jaxret.search.threads import on_host_threads
 
 HANDFUL = 4  # queries: of more, few neighbors are found faster by group minima alone
 NEAR = 2**24  # bytes that are written for the queries of a tile: what fits a cache, about
@@ -126,7 +127,7 @@ def nearest(
             least[i, : len(keys)] = keys >> np.uint64(32)
             rows[i, : len(keys)] = keys.astype(np.uint32).view(np.int32)
 
-    select.on_host_threads(choose, queries)
+    on_host_threads(choose, queries)
     return least, rows
 
 
