@@ -1,12 +1,14 @@
 """Nearest codes among distances that are written out: what a stable sort finds, to the last tie."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from marks import slow
 from reference import by_numpy, words
 
 from jaxret import search
-from jaxret.search import hamming, host, scan
+from jaxret.search import host, scan
 from jaxret.search.blocks import BLOCK
 
 RNG = np.random.default_rng
@@ -16,7 +18,7 @@ RNG = np.random.default_rng
 def scans_alone(monkeypatch):
     """NumPy does not answer in the place of a scan, nor do the minima of groups."""
     monkeypatch.setattr(host, "BUDGET", -1)
-    monkeypatch.setattr(hamming, "_GROUP_MINIMA", None)
+    monkeypatch.setattr(scan, "FAR", 0)
 
 
 def assert_is_a_stable_sort(query, gallery, k, mask=None, **options):
@@ -58,6 +60,17 @@ def test_codes_that_differ_in_every_bit_are_not_taken_for_no_row():
 def test_little_memory_gives_the_same_in_tiles():
     query, gallery, mask = words(0, 9, 2, 9), words(1, 700, 2, 60), RNG(0).random((9, 700)) < 0.5
     assert_is_a_stable_sort(query, gallery, 300, mask, memory=20_000)
+
+
+def test_few_queries_of_codes_that_no_near_cache_holds_are_scanned(monkeypatch):
+    gallery = search.lay_out(words(1, 900, 2, 60))
+    seen = []
+    monkeypatch.setattr(scan, "FAR", gallery.codes.nbytes // 2)
+    monkeypatch.setattr(scan, "topk", lambda query, *rest: seen.append(len(query)))
+    for queries in (1, 2, 3):
+        with contextlib.suppress(TypeError):  # nothing is returned
+            search.hamming_topk(words(0, queries, 2, 9), gallery, 3)
+    assert seen == [1, 2]
 
 
 def test_one_program_serves_any_number_of_neighbors():

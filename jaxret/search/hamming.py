@@ -1,10 +1,10 @@
 """The nearest packed codes: exact, in order of (distance, row), for any k.
 
-Several ways to the same answer. On a CPU, one query or many neighbors are found among distances
-that are written out (`scan`). For few neighbors the groups' least distances lead to the rows: a
+Several ways to the same answer. For few neighbors the groups' least distances lead to the rows: a
 group can hold one of the k nearest only if its minimum is among the k smallest minima, and likewise
-for clusters; accelerators have more levels (`descent`). For many, distances are counted instead of
-sorted (`counting`). For a large share of the gallery all of its distances are sorted.
+for clusters; accelerators have more levels (`descent`). For many, a CPU writes all distances out,
+as it does for few queries among codes that no near cache holds (`scan`); accelerators, and searches
+under jit, count them (`counting`), or sort all for a large share of the gallery.
 """
 
 from functools import partial
@@ -49,13 +49,13 @@ def topk(
     on_cpu = select.on_cpu(codes)
     on_host = on_cpu and not traced
     most = k if traced else select.few_lengths(k)
-    scanned = on_host and (len(query) <= scan.HANDFUL or k > few(capacity))
+    scanned = on_host and (k > few(capacity, on_host) or len(query) * scan.FAR <= codes.nbytes)
     program = codes.shape, query.shape, mask is None or mask.shape, scanned or most
     if on_host and host.answers(program, len(query), words, int(size)):
         return host.topk(query, mask, codes, int(size), k, memory)
     if scanned:
         return scan.topk(query, mask, codes, int(size), k, memory)
-    search, finish = _way(capacity, k, most, on_cpu)
+    search, finish = _way(capacity, k, most, on_cpu, few(capacity, on_host))
     per_query = bytes_of_query(capacity, words, k, on_host)
     # There no cache holds a tile, and fewer tiles are fewer launches.
     sizes = {} if on_cpu else {"near": memory, "most": select.MOST_ON_ACCELERATOR}
@@ -66,26 +66,29 @@ def topk(
     return select.gather(found, finish)
 
 
-def _way(capacity, k, most, on_cpu):
+def _way(capacity, k, most, on_cpu, few):
     """How to search for k neighbors, or for up to most, and how to finish a tile's result."""
-    if k <= few(capacity) and not on_cpu:
-        return partial(_DESCENT, k=min(most, few(capacity))), partial(select.first, k=k)
-    if k <= few(capacity):
-        return partial(_GROUP_MINIMA, k=min(most, few(capacity))), partial(select.first, k=k)
+    if k <= few:
+        search = _GROUP_MINIMA if on_cpu else _DESCENT
+        return partial(search, k=min(most, few)), partial(select.first, k=k)
     if k * LARGE <= capacity:
         return partial(_NEAREST_ROWS, k=min(most, capacity // LARGE)), partial(_sort, k=k)
     return partial(_SORT_ALL, k=k), select.as_they_are
 
 
-def few(capacity: int) -> int:
-    """Return up to how many neighbors are found through the minima of groups."""
-    return min(FEW + capacity // GROUP // 256, 512)
+def few(capacity: int, on_host: bool = False) -> int:
+    """Return up to how many neighbors are found through the minima of groups.
+
+    Beyond, a scan costs less on a host, and counting elsewhere.
+    """
+    groups = capacity // GROUP
+    return min(4 * (FEW + groups // 256) if on_host else FEW + groups // 256, 512)
 
 
 def bytes_of_query(capacity: int, words: int, k: int, on_host: bool) -> int:
     """Return about how much memory a query needs beside the codes, by the way it is searched."""
     groups = capacity // GROUP
-    if k <= few(capacity):
+    if k <= few(capacity, on_host):
         return groups * 2 + k * GROUP * 8 * words
     if on_host:
         return scan.bytes_of_query(groups, words)

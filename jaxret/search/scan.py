@@ -19,7 +19,7 @@ from jaxret.search.results import NEVER
 from jaxret.search.select import Compiled, noinline
 from jaxret.search.threads import on_host_threads
 
-HANDFUL = 4  # queries: of more, few neighbors are found faster by group minima alone
+FAR = 2**22  # bytes of codes for each query: what lies so far from the core is read in order only
 NEAR = 2**24  # bytes that are written for the queries of a tile: what fits a cache, about
 SHARE = 8  # up to one group in so many is looked into by itself
 SPARSE = 4  # groups for each neighbor: of fewer, their minima are a poor bound
