@@ -2,15 +2,19 @@
 
     python benchmarks/search.py --quick
     python benchmarks/search.py --json=FILE --chart=FILE.png [--n=1000000 --bits=64 --k=10,100]
+    python benchmarks/search.py --json=FILE --approximate --centres=10000 --n=1000000 --bits=64
 
 The gallery is laid out once, outside the timing; faiss builds its index outside it as well. Codes
-and vectors are random. A row is one case and one peer, timed in turn. faiss runs in two modes of
-very different speed on some machines, so a row also has the ratio to its fastest run
-(ratio_to_best). A peer whose search would take minutes gets only the first peer_queries of the
-queries, and its seconds are scaled to all of them. peak_bytes is by how much resident memory grows
-at its peak during the first search, compilation included (Linux); where that search takes over 30
-seconds, it is also the one that is timed. Cases that the JSON file already holds are skipped, so a
-stopped grid continues, and a chart shows all that is there. For an accelerator: search_device.py.
+and vectors are random; with --centres, codes are centres of which each bit is flipped with a chance
+of an eighth. A row is one case, one of our doors (`hamming_topk` or `euclidean_topk` over a layout,
+or `Gallery.search`) and one peer, all timed in turn. faiss runs in two modes of very different
+speed on some machines, so a row also has the ratio to its fastest run (ratio_to_best). An
+approximate peer's row has its recall: the share of its rows that are as near as our last one. A
+peer whose search would take minutes gets only the first peer_queries of the queries, and its
+seconds are scaled to all of them. peak_bytes is by how much resident memory grows at its peak
+during the first search, compilation included (Linux); where that search takes over 30 seconds, it
+is also the one that is timed. Cases that the JSON file already holds are skipped, so a stopped grid
+continues, and a chart shows all that is there. For an accelerator: search_device.py.
 """
 
 import argparse
@@ -24,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import timing
-from search_peers import Search, faiss_peers, usearch_peer
+from search_peers import Search, approximate_peers, faiss_peers, usearch_peer
 
 SIZES = (60_000, 1_000_000, 10_000_000)
 BITS = (16, 32, 48, 64, 128, 256)
@@ -37,30 +41,38 @@ PEER_PAIRS = 2 * 10**9  # pairs of query and row that a peer gets at most,
 PEER_VECTORS = 2000  # but at least this many vectors: with 1,000 faiss has a fifth of its speed
 
 
-def random_codes(rng: np.random.Generator, n: int, bits: int) -> np.ndarray:
-    """Return packed random codes, u32[n w]; the padding bits of the last word are 0."""
+def random_codes(rng: np.random.Generator, n: int, bits: int, centres: int = 0) -> np.ndarray:
+    """Return packed random codes, u32[n w]; the padding bits of the last word are 0.
+
+    With centres, a code is one of so many, always the same ones, in which bits are flipped.
+    """
     words = rng.integers(0, 2**32, (n, -(-bits // 32)), dtype=np.uint32)
+    if centres:
+        shape = (centres, words.shape[1])
+        centre = np.random.default_rng(centres).integers(0, 2**32, shape, dtype=np.uint32)
+        for _ in range(2):  # three bits are all 1 with a chance of an eighth
+            words &= rng.integers(0, 2**32, words.shape, dtype=np.uint32)
+        words ^= centre[rng.integers(0, centres, n)]
     if bits % 32:
         words[:, -1] &= np.uint32(2 ** (bits % 32) - 1)
     return words
 
 
-def own_hamming(gallery: np.ndarray) -> Callable[[np.ndarray, int], Search]:
-    """Return a search of codes, u32[n w], that are laid out once."""
-    from jaxret import search
-    from jaxret.search import host
+def doors(gallery: np.ndarray, bits: int | None) -> dict[str, Callable[[np.ndarray, int], Search]]:
+    """Return our searches by name; codes u32[n w], or vectors f32[n d], are laid out once."""
+    from jaxret import Gallery, search
+    from jaxret.search import host, rows
 
-    host.BUDGET = -1  # the compiled program is timed, not NumPy, which answers the first searches
+    # Compiled programs are timed, not NumPy, which answers the first searches.
+    host.BUDGET = rows.BUDGET = -1
     layout = search.lay_out(gallery)
-    return lambda query, k: lambda: _host(search.hamming_topk(query, layout, k))
-
-
-def own_euclidean(gallery: np.ndarray) -> Callable[[np.ndarray, int], Search]:
-    """Return a search of vectors, f32[n d], that are laid out once."""
-    from jaxret import search
-
-    layout = search.lay_out(gallery)
-    return lambda query, k: lambda: _host(search.euclidean_topk(query, layout, k))
+    topk = search.euclidean_topk if bits is None else search.hamming_topk
+    gallery.flags.writeable = False  # not copied
+    kept = Gallery.from_vectors(gallery) if bits is None else Gallery.from_codes(gallery, bits)
+    return {
+        topk.__name__: lambda query, k: lambda: _host(topk(query, layout, k)),
+        "Gallery.search": lambda query, k: lambda: _host(kept.search(query, k)),
+    }
 
 
 def _host(found: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -119,16 +131,26 @@ def _kilobytes(status: Path, field: str) -> int:
     return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")))
 
 
+def recall(ours: tuple, peer: tuple) -> float:
+    """Return the share of a peer's neighbors that are as near as our last one."""
+    return float(np.mean(np.asarray(peer[0]) <= np.asarray(ours[0])[:, -1:]))
+
+
 def run_case(
-    case: str, own: Search, peers: dict[str, Search], check: Callable, share: float, seconds: float
+    case: str,
+    own: dict[str, Search],
+    peers: dict[str, Search],
+    check: Callable,
+    share: float,
+    seconds: float,
 ) -> list[dict[str, Any]]:
-    """Return the rows of one case, a row per peer, all timed in turn.
+    """Return the rows of one case, a row for each door and peer, all timed in turn.
 
     Args:
         case: the case's name.
-        own: jaxret's search.
+        own: jaxret's doors, name -> search; the first search of the first one is measured as well.
         peers: name -> search.
-        check: (ours, theirs) -> whether the results are equal.
+        check: (ours, theirs, peer's name) -> the fields that say how results compare.
         share: of the queries that the peers answer; their seconds are divided by it.
         seconds: what timing may take, about.
     """
@@ -139,24 +161,29 @@ def run_case(
         answers.append(search())
         return [time.perf_counter() - start]
 
+    searches = [*own.values(), *peers.values()]
     timed: list[list[float]] = []
-    peak = peak_growth(lambda: timed.append(first(own)))
-    timed += [first(peer) for peer in peers.values()]
+    peak = peak_growth(lambda: timed.append(first(searches[0])))
+    timed += [first(search) for search in searches[1:]]
     if timed[0][0] < FIRST:
-        timed = timing.in_turn(own, *peers.values(), repeats=1, warmup=0)
+        timed = timing.in_turn(*searches, repeats=1, warmup=0)
         once = sum(taken[0] for taken in timed)
         if once < max(seconds, LONG):
             repeats = max(3, min(31, int(seconds / once)))
-            timed = timing.in_turn(own, *peers.values(), repeats=repeats, warmup=0)
-    ours, *theirs = answers
+            timed = timing.in_turn(*searches, repeats=repeats, warmup=0)
     rows = []
-    for name, answer, taken in zip(peers, theirs, timed[1:], strict=True):
-        taken = [one / share for one in taken]
-        row = timing.summary(case, timed[0], name, taken, check(ours, answer))
-        rows.append(row | {"ratio_to_best": min(taken) / row["seconds"], "peak_bytes": peak})
-    rows = rows or [timing.summary(case, timed[0]) | {"ratio_to_best": None, "peak_bytes": peak}]
+    for number, door in enumerate(own):
+        more = {"door": door, "peak_bytes": None if number else peak}
+        for name, answer, taken in zip(peers, answers[len(own) :], timed[len(own) :], strict=True):
+            taken = [one / share for one in taken]
+            row = timing.summary(case, timed[number], name, taken)
+            row |= check(answers[number], answer, name)
+            rows.append(row | {"ratio_to_best": min(taken) / row["seconds"]} | more)
+        if not peers:
+            rows.append(timing.summary(case, timed[number]) | {"ratio_to_best": None} | more)
     for row in rows:
-        print(timing.line(row), flush=True)
+        told = f"  recall {row['recall']:.3f}" if "recall" in row else ""
+        print(f"{timing.line(row)}  {row['door']}{told}", flush=True)
     return rows
 
 
@@ -180,28 +207,31 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
     rng = np.random.default_rng(0)
     most = max(q for q, _ in cases.values())
     if bits:
-        gallery, queries = (random_codes(rng, m, bits) for m in (n, most))
-        own = own_hamming(gallery)
+        gallery, queries = (random_codes(rng, m, bits, options.centres) for m in (n, most))
     else:
         gallery, queries = (rng.standard_normal((m, width), np.float32) for m in (n, most))
-        own = own_euclidean(gallery)
-    all_peers = faiss_peers(gallery, bits) | usearch_peer(gallery, bits)
+    own = doors(gallery, bits)
+    exact = faiss_peers(gallery, bits) | usearch_peer(gallery, bits)
+    near = approximate_peers(gallery, bits) if options.approximate else {}
     for case, (q, k) in cases.items():
         query = queries[:q]
         peer_query = query[: max(1 if bits else PEER_VECTORS, PEER_PAIRS // n)]
         peers = {
             name: peer(peer_query, k)
-            for name, peer in all_peers.items()
+            for name, peer in (exact | near).items()
             if "usearch" not in name or (q == 100 and k == 10)
         }
 
-        def check(ours, theirs, query=peer_query, k=k):
+        def check(ours, theirs, name, query=peer_query, k=k):
             first = slice(min(len(query), max(1, 1_000_000 // k)))
             ours, theirs = ([part[first] for part in found] for found in (ours, theirs))
-            return is_exact(ours, theirs, query[first], gallery, bits)
+            if name in near:
+                return {"recall": recall(ours, theirs)}
+            return {"equal": is_exact(ours, theirs, query[first], gallery, bits)}
 
         share = len(peer_query) / q
-        new = run_case(case, own(query, k), peers, check, share, options.seconds)
+        searches = {name: door(query, k) for name, door in own.items()}
+        new = run_case(case, searches, peers, check, share, options.seconds)
         rows += [row | {"peer_queries": len(peer_query)} for row in new]
         timing.write(options.json, rows)
 
@@ -245,11 +275,15 @@ def tables(rows: list[dict[str, Any]]) -> str:
     """Return all cases as markdown: one table per kind, gallery size and number of queries."""
     cells: dict[tuple, dict[tuple, list[str]]] = {}
     for row in rows:
-        if not (found := CASE.fullmatch(row["case"])):
+        if not (found := CASE.fullmatch(row["case"])) or "recall" in row:
             continue
         case = {name: int(found[name]) for name in ("width", "n", "q", "k")}
         table = cells.setdefault((found["unit"], case["n"], case["q"]), {})
         cell = table.setdefault((case["width"], case["k"]), [f"{row['seconds'] * 1e3:.3g} ms"])
+        if row.get("door") == "Gallery.search":
+            if "Gallery" not in cell[0]:
+                cell[0] += f", Gallery {row['seconds'] * 1e3:.3g}"
+            continue
         if row["ratio"] is not None:
             unequal = "" if row["equal"] else " NOT EQUAL"
             name = "u" if "usearch" in row["peer"] else ""
@@ -258,7 +292,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
             cell[0] += f", {row['peak_bytes'] / 2**20:.0f} MiB"
     lines = [
         "Milliseconds for all queries together, and the growth of resident memory in the first "
-        "search;",
+        "search, over a layout; milliseconds through `Gallery.search`;",
         "then the speed-up over faiss with 2 threads / with 1 thread / usearch exact (u).",
     ]
     for (unit, n, q), table in sorted(cells.items()):
@@ -291,6 +325,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     sizes.add_argument(
         "--seconds", type=float, default=10, metavar="S",
         help="Time each case for about this many seconds (default: %(default)s).",
+    )  # fmt: skip
+    sizes.add_argument(
+        "--centres", type=int, default=0, metavar="N",
+        help="Draw codes around so many centres (default: none).",
+    )  # fmt: skip
+    sizes.add_argument(
+        "--approximate", action="store_true",
+        help="Time approximate indexes of codes as well; they are built in minutes at a million.",
     )  # fmt: skip
     output = parser.add_argument_group("further output")
     output.add_argument(

@@ -1,4 +1,4 @@
-"""Other libraries that search the same gallery exactly: faiss, usearch, PyTorch, CuPy.
+"""Other libraries that search the same gallery: faiss, usearch, PyTorch, CuPy.
 
 A peer is a function (query, k) -> search; the search, called without arguments, gives distances and
 rows as NumPy arrays or, on a device, arrays of its library that are complete. This module is no
@@ -44,6 +44,43 @@ def faiss_peers(gallery: np.ndarray, bits: int | None) -> dict[str, Peer]:
 
     name = f"faiss {faiss.__version__}"
     return {f"{name} 2 threads": peer(2), f"{name} 1 thread": peer(1)}
+
+
+def approximate_peers(gallery: np.ndarray, bits: int | None) -> dict[str, Peer]:
+    """Return faiss's approximate indexes of codes, with 2 threads: a graph, and tables of hashes.
+
+    The graph has 32 links a node and keeps 64 candidates. The tables are 4 of codes' parts of 16
+    bits, or of fewer, and are looked up within 2 bits.
+    """
+    try:
+        import faiss
+    except ImportError:
+        return {}
+    if bits is None or bits % 8:
+        return {}
+    rows = np.ascontiguousarray(gallery.view(np.uint8)[:, : bits // 8])
+    graph = faiss.IndexBinaryHNSW(bits, 32)
+    graph.hnsw.efConstruction = graph.hnsw.efSearch = 64
+    tables = faiss.IndexBinaryMultiHash(bits, 4, min(16, bits // 4))
+    tables.nflip = 2
+    faiss.omp_set_num_threads(2)
+
+    def peer(index: Any) -> Peer:
+        index.add(rows)
+
+        def prepared(query: np.ndarray, k: int) -> Search:
+            query = np.ascontiguousarray(query.view(np.uint8)[:, : bits // 8])
+
+            def run():
+                faiss.omp_set_num_threads(2)
+                return index.search(query, k)
+
+            return run
+
+        return prepared
+
+    name = f"faiss {faiss.__version__}"
+    return {f"{name} BinaryHNSW": peer(graph), f"{name} BinaryMultiHash": peer(tables)}
 
 
 def usearch_peer(gallery: np.ndarray, bits: int | None) -> dict[str, Peer]:

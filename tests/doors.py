@@ -232,6 +232,7 @@ DOORS = {
 INSIDE = "called inside programs, where types are known"
 EXEMPT = {
     "codes.bit": INSIDE,
+    "codes.is_traced": INSIDE,
     "codes.mask_of_rows": INSIDE,
     "codes.first_bits": INSIDE,
     "codes.words_from_row": INSIDE,
@@ -272,7 +273,8 @@ def public_names() -> set[str]:
     """Return the public functions of the package: module.name, and the methods of Gallery."""
     names = set()
     for module in MODULES:
-        for name, value in vars(module).items():
+        for name in {*vars(module), *getattr(module, "__all__", ())}:  # some are imported late
+            value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__)
             if inspect.isfunction(value) and own and not name.startswith("_"):
                 names.add(f"{module.__name__.removeprefix('jaxret.')}.{name}")

@@ -56,6 +56,7 @@ IMPORTS = {
         "gallery",
         "hashers",
         "metrics",
+        "search",
         "train",
     },
     "app": {"files", "index"},

@@ -23,6 +23,8 @@ import train as training
 import train_device
 
 from jaxret import search
+from jaxret.search import host
+from jaxret.search import rows as search_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = {"case", "seconds", "spread", "peer", "peer_seconds", "ratio", "equal"}
@@ -36,6 +38,13 @@ def rows_of(script, tmp_path, *options):
     return json.loads(path.read_text())
 
 
+@pytest.fixture(autouse=True)
+def budgets(monkeypatch):
+    """A benchmark may forbid NumPy's searches: for its own test only."""
+    for module in (host, search_rows):
+        monkeypatch.setattr(module, "BUDGET", module.BUDGET)
+
+
 def test_a_search_case_is_timed_checked_and_written(tmp_path, monkeypatch, capsys):
     path = tmp_path / "rows.json"
     flags = ["--n=3000", "--bits=12", "--d=", "--queries=4", "--k=5", "--seconds=0.1"]
@@ -45,6 +54,9 @@ def test_a_search_case_is_timed_checked_and_written(tmp_path, monkeypatch, capsy
     assert all(row.keys() >= FIELDS for row in rows)
     assert all(row["case"] == "hamming 12 bits, n=3000, q=4, k=5" for row in rows)
     assert all(row["equal"] in (True, None) for row in rows)
+    assert {row["door"] for row in rows} == {"hamming_topk", "Gallery.search"}
+    assert "ms, " in benchmark.tables(rows)
+    assert "Gallery" in benchmark.tables(rows)
     benchmark.main()  # nothing is left
     assert json.loads(path.read_text()) == rows
 
@@ -55,6 +67,26 @@ def test_the_jobs_at_scale_check_what_they_find(tmp_path):
     assert [row["equal"] for row in rows] == [True, True]
     assert all(row["peak_bytes"] > 0 for row in rows)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_recall_is_the_share_of_rows_that_are_as_near_as_the_last_exact_one():
+    ours, peer = np.array([[1, 2, 3], [0, 0, 4]]), np.array([[1, 3, 4], [4, 4, 5]])
+    assert benchmark.recall((ours,), (peer,)) == pytest.approx(4 / 6)
+
+
+def test_codes_around_centres_are_nearer_to_each_other_than_random_ones():
+    codes = benchmark.random_codes(np.random.default_rng(0), 300, 64, centres=1)
+    other = benchmark.random_codes(np.random.default_rng(1), 300, 64, centres=1)  # the same centre
+    assert abs(np.bitwise_count(codes ^ other).sum(axis=1).mean() - 64 * 2 * 7 / 64) < 1
+
+
+@pytest.mark.slow
+def test_approximate_indexes_are_timed_with_their_recall(tmp_path):
+    pytest.importorskip("faiss")
+    flags = "--n=3000 --bits=64 --d= --queries=4 --k=5 --seconds=0.1 --approximate --centres=30"
+    rows = rows_of("search.py", tmp_path, *flags.split())
+    assert sum("recall" in row for row in rows) == 4
+    assert all(row["recall"] > 0.5 for row in rows if "recall" in row)
 
 
 def exact_answer(query, gallery, k):

@@ -15,10 +15,16 @@ from hypothesis import strategies as st
 from marks import slow, soak
 
 from jaxret.gallery import Gallery, GalleryError, store, validate
-from jaxret.search import CodeLayout, VectorLayout
+from jaxret.search import CodeLayout, VectorLayout, rows
 
 Q, K = 3, 7
 SMALL = 1  # byte: nothing is kept on the device, everything comes in the smallest tiles
+
+
+@pytest.fixture(autouse=True)
+def on_the_device(monkeypatch):
+    """Codes are searched on the device from the first search on; see the tests of NumPy below."""
+    monkeypatch.setattr(rows, "BUDGET", -1)
 
 
 def random_codes(seed, n, bits=12):
@@ -768,3 +774,69 @@ def test_folders_that_do_not_fit_each_other_are_not_opened_together(tmp_path):
         Gallery.open([tmp_path / "a", tmp_path / "a"])
     with pytest.raises(GalleryError, match="at least one"):
         Gallery.open([])
+
+
+# NumPy answers the first searches of codes.
+
+FRESH = """
+import sys
+import numpy as np
+from jaxret import Gallery
+gallery = Gallery.open(sys.argv[1])
+query, keep = np.load(sys.argv[2]), np.arange(0, 3000, 3)
+found = gallery.search(query, 12)
+near = gallery.range_search(query, 90, 50, keep=keep)
+kept = gallery.search(query, 4000, keep=keep)
+assert not {"jax", "jaxlib", "flax"} & set(sys.modules), "JAX was imported"
+print(repr([part.tolist() for part in (*found, *near, *kept)]))
+"""
+
+
+def test_a_fresh_process_searches_codes_without_jax_and_finds_what_programs_do(tmp_path):
+    words = np.random.default_rng(0).integers(0, 2**32, (3000, 8), dtype=np.uint32)
+    words[1500:] = words[:1500]  # ties
+    query = words[:3] ^ np.uint32(257)
+    Gallery.from_codes(words, 256).save(tmp_path / "gallery")
+    np.save(tmp_path / "query.npy", query)
+    command = [sys.executable, "-c", FRESH, tmp_path / "gallery", tmp_path / "query.npy"]
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    gallery, keep = Gallery.open(tmp_path / "gallery"), np.arange(0, 3000, 3)
+    compiled = (
+        *gallery.search(query, 12),
+        *gallery.range_search(query, 90, 50, keep=keep),
+        *gallery.search(query, 4000, keep=keep),
+    )
+    assert ran.stdout.strip() == repr([part.tolist() for part in compiled])
+
+
+def test_numpy_searches_until_it_has_done_enough_and_rows_that_change_are_seen(monkeypatch):
+    values = random_codes(0, 60)
+    gallery = codes_gallery(values)
+    compiled = gallery.search(values[:2], 9)
+    assert gallery._cache._layout is not None
+    monkeypatch.setattr(rows, "BUDGET", 60 * 2 * 2)
+    gallery = codes_gallery(values)
+    for _ in range(2):
+        found = gallery.search(values[:2], 9)
+        assert gallery._cache._layout is None
+        for one, other in zip(found, compiled, strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+        gallery.update([5], values[[5]])
+    assert_same(gallery, codes_gallery(values))
+    assert gallery._cache._layout is not None
+
+
+def test_one_query_of_rows_that_are_not_kept_is_numpys_and_many_are_read_in_stretches(monkeypatch):
+    values = random_codes(0, 500)
+    gallery = Gallery.from_codes(np.tile(values, (1, 8)), 256, memory=500 * rows.BYTES)
+    calls = []
+    topk = rows.topk
+    monkeypatch.setattr(rows, "topk", lambda *found: calls.append(1) or topk(*found))
+    many = gallery.search(np.tile(values[:9], (1, 8)), 7)
+    assert not calls
+    one = gallery.search(np.tile(values[:1], (1, 8)), 7)
+    assert calls
+    np.testing.assert_array_equal(one.indices, many.indices[:1])
+    np.testing.assert_array_equal(one.distances, many.distances[:1])

@@ -117,15 +117,6 @@ def test_numpy_search_is_that_of_a_gallery_row_for_row(n, bits, k):
         assert distances[best].tolist() == found.distances[0][: len(best)].tolist()
 
 
-@pytest.mark.parametrize("words", [1, 2, 4, 8, 12])
-def test_hamming_distances_count_the_bits_of_codes_of_any_length(words):
-    codes = np.random.default_rng(words).integers(0, 2**32, (40_000, words), dtype=np.uint32)
-    codes[7] = ~codes[3]
-    expected = np.bitwise_count(codes ^ codes[3]).sum(axis=1)
-    assert np.array_equal(snapshot.hamming(codes, codes[3]), expected)
-    assert expected[7] == 32 * words
-
-
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.9995])
 @pytest.mark.parametrize("signs", [(0, 60), (-30, 30)])
 def test_the_nearest_of_the_rows_that_are_kept_are_those_of_a_sort(share, signs):

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from marks import soak
 
 from jaxret import codes, search
-from jaxret.search import counting, euclidean, hamming, host, passes, select, validate
+from jaxret.search import (
+    counting,
+    euclidean,
+    hamming,
+    host,
+    passes,
+    scan,
+    select,
+    threads,
+    validate,
+)
 
 NEVER = np.iinfo(np.int32).max
 RNG = np.random.default_rng
@@ -62,11 +72,12 @@ def test_the_arrays_used_as_truth_here_equal_the_definition():
     assert [[NEVER if d is None else d for d, _ in row] for row in truth] == distances.tolist()
 
 
-# 10 follows the minima, 100 counts, 40,000 sorts and is more than there are rows.
-WAYS = (10, 100, 40_000)
+# 10 neighbors follow the minima, more are found by a scan (`test_search_scan`); 40,000 are more
+# than there are rows. Under jit 200 are counted and 40,000 sorted.
+WAYS = (10, 200, 40_000)
 
 
-@pytest.mark.parametrize("k", [10, 40_000, *soak(100)])
+@pytest.mark.parametrize("k", [10, 40_000, *soak(200)])
 @pytest.mark.parametrize("masked", [True, *soak(False)])
 def test_neighbors_equal_a_stable_argsort(k, masked):
     for n, values in ((1, 1), (33, 5), (3000, 1), (3000, 20), (32_768, 3000)):
@@ -160,7 +171,7 @@ def test_a_growing_gallery_and_few_query_counts_compile_little():
     gallery = random_codes(0, 3000, 96, 300)
     before = hamming._GROUP_MINIMA.wide._cache_size()
     for n in range(1, 3000, 100):
-        search.hamming_topk(gallery[:5], search.lay_out(gallery[:n]), 3)
+        search.hamming_topk(gallery[:3], search.lay_out(gallery[:n]), 3)
     assert hamming._GROUP_MINIMA.wide._cache_size() == before + 1
     sizes = {search.few_sizes(queries) for queries in range(1, 1025)}
     assert len(sizes) <= 36
@@ -180,14 +191,15 @@ def test_many_numbers_of_neighbors_compile_few_programs_and_give_the_same_result
         compiled.append(k)
         return call(*arrays, k=k)
 
-    for name in ("_GROUP_MINIMA", "_NEAREST_ROWS"):
-        monkeypatch.setattr(hamming, name, partial(record, getattr(hamming, name)))
+    monkeypatch.setattr(hamming, "_GROUP_MINIMA", partial(record, hamming._GROUP_MINIMA))
     query, gallery = random_codes(0, 3, 64, 300), search.lay_out(random_codes(1, 3000, 64, 300))
     longest = search.hamming_topk(query, gallery, 1000)
+    scans = scan._DISTANCES.wide._cache_size()
     for k in (11, 12, 13, 33, 35, 801, 999, 1000):
         found = search.hamming_topk(query, gallery, k)
         assert_same(found, [part[:, :k] for part in longest])
-    assert set(compiled) == {13, hamming.few(gallery.capacity), 1000}
+    assert set(compiled) == {13, 40}
+    assert scan._DISTANCES.wide._cache_size() == scans  # one program for every k
 
 
 def test_no_queries_and_no_rows():
@@ -313,10 +325,10 @@ def test_words_are_added_up_in_a_loop_as_they_are_in_a_chain():
 
 
 def test_threads_are_as_many_as_the_cores_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(select.os, "sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
-    assert select.cores() == 3
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
+    assert threads.cores() == 3
     seen = []
-    select.on_host_threads(seen.extend, 10)
+    threads.on_host_threads(seen.extend, 10)
     assert sorted(seen) == list(range(10))
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Array, Shaped
 
 from jaxret import codes, divergences, search
 from jaxret.evaluate.batches import PAIRS, batched
-from jaxret.search.select import least_on_host, padded
+from jaxret.search.results import padded
+from jaxret.search.threads import least_on_host
 from jaxret.search.validate import Whole, columns
 
 # A distance prepares a gallery, f32[n b] on the host, and returns a search of it:

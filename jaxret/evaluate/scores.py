@@ -12,7 +12,7 @@ from jaxret import metrics, search
 from jaxret.evaluate.batches import PAIRS, batched
 from jaxret.evaluate.distances import DISTANCES, TIED, check_distance, check_latents
 from jaxret.evaluate.relevance import relevance_of
-from jaxret.search.select import on_host_threads
+from jaxret.search.threads import on_host_threads
 from jaxret.search.validate import Whole, whole
 
 ALWAYS_AT = (1, 10, 1000)

@@ -1,6 +1,6 @@
 """Where a gallery's rows lie while they are searched: kept on the device, or read as they are."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -8,8 +8,12 @@ from jaxtyping import Int64, Shaped
 from jaxret.codes import PackedMask
 from jaxret.gallery.columns import Columns
 from jaxret.gallery.store import release
-from jaxret.search import CodeLayout, Neighbors, VectorLayout, lay_out, streamed_topk
-from jaxret.search.validate import MOST_ROWS
+from jaxret.search import Neighbors
+from jaxret.search import rows as by_rows
+from jaxret.search.validate import MOST_ROWS, mask_words
+
+if TYPE_CHECKING:
+    from jaxret.search import CodeLayout, VectorLayout
 
 MEMORY = 2**29  # bytes
 STREAMED = 8  # a gallery that is not kept is read with an eighth of that: twice as fast as with all
@@ -19,13 +23,15 @@ class DeviceCache:
     """The rows of a gallery, laid out on the device as far as memory, in bytes, allows.
 
     Rows that need at most `memory` bytes are kept there between searches, and only blocks in which
-    rows changed are written again. More than that is read at each search, and not kept.
+    rows changed are written again. More than that is read at each search, and not kept. The first
+    searches of codes are NumPy's, which needs neither JAX nor a layout.
     """
 
     def __init__(self, memory: int):
         self._memory = memory
-        self._layout: CodeLayout | VectorLayout | None = None
+        self._layout: Any = None  # CodeLayout or VectorLayout
         self._changed = set()  # blocks
+        self._compared = 0  # words of codes, by NumPy
 
     def touch(self, rows: Int64[np.ndarray, " m"]) -> None:
         """Note that rows were added or have changed."""
@@ -41,6 +47,14 @@ class DeviceCache:
     ) -> Neighbors:
         """Return the k nearest rows. The mask covers removed rows as well."""
         rows = columns.values[: columns.size]
+        if self._layout is None and self._is_for_numpy(query, rows):
+            words = mask_words(mask, len(query), len(rows), len(rows))
+            found = Neighbors(*by_rows.topk(query, rows, k, words))
+            if rows.nbytes > self._memory:
+                release(columns.values)
+            return found
+        from jaxret.search import streamed_topk
+
         if rows.nbytes > self._memory or len(rows) > MOST_ROWS:
             self._layout = None
             memory = max(1, self._memory // STREAMED)
@@ -49,10 +63,25 @@ class DeviceCache:
             return found
         layout = self._refreshed(rows)._replace(size=np.array(len(rows), np.int32))
         self._layout = layout
-        return layout.topk(query, k, mask=mask)
+        return layout.nearest(query, k, mask=mask)
 
-    def _refreshed(self, rows: Shaped[np.ndarray, "n a"]) -> CodeLayout | VectorLayout:
+    def _is_for_numpy(self, query: Any, rows: Shaped[np.ndarray, "n a"]) -> bool:
+        """Return whether NumPy searches codes as they lie, as it does until it has been asked for
+        about as much as a program and its rows' layout cost; where rows are not kept, one query at
+        a time costs less than laying all of them out for it.
+        """
+        if rows.dtype != np.uint32 or by_rows.BYTES * len(rows) > self._memory:
+            return False
+        compared = self._compared + rows.size * len(query)
+        if compared <= by_rows.BUDGET:
+            self._compared = compared
+            return True
+        return len(query) <= by_rows.HANDFUL and rows.nbytes > self._memory
+
+    def _refreshed(self, rows: Shaped[np.ndarray, "n a"]) -> "CodeLayout | VectorLayout":
         """Return the layout with the rows that changed and with room for those that were added."""
+        from jaxret.search import lay_out
+
         size, (changed, self._changed) = len(rows), (sorted(self._changed), set())
         layout, self._layout = self._layout, None  # given up where the device fails half-way
         if layout is None:

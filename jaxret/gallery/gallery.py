@@ -13,7 +13,7 @@ from jaxret.gallery.cache import MEMORY, DeviceCache
 from jaxret.gallery.columns import NO_LABEL, NO_NAME, Columns, MappedNames
 from jaxret.gallery.store import GalleryError
 from jaxret.search import Neighbors, Ranges
-from jaxret.search.ranges import within
+from jaxret.search.results import within
 
 if TYPE_CHECKING:
     from jaxret.gallery.joined import JoinedGallery

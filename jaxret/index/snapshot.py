@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Num, Shaped, UInt8, UInt32
+from jaxtyping import Bool, Float32, Int64, Num, Shaped, UInt32
 
 from jaxret.gallery import store
 from jaxret.index.catalogue import Catalogue
 from jaxret.index.places import PhotoIndexError
+from jaxret.search.rows import distances as hamming
+from jaxret.search.rows import least_rows
 
 FOLDER = "gallery"
 TILE = 2**13  # vectors whose distances are computed at once
-WORDS = 2**17  # of codes, the same: a mebibyte, which fits a near cache
-MANY = 10_000  # rows left out, or values of a distance
+MANY = 10_000  # rows left out
 DTYPES = {"codes": np.dtype("<u4"), "vectors": np.dtype("<f4")}
 METRICS = {"codes": "hamming", "vectors": "squared euclidean"}
 UNITS = {"codes": "bits", "vectors": "dims"}
@@ -129,7 +130,8 @@ def scores(
 ) -> Num[np.ndarray, " n"]:
     """Return of each row the sum of distances to positive queries less that to negative ones.
 
-    Distances are bits, i64, or squared Euclidean, f32 for one query and else f64.
+    Distances are bits, of one query in the least unsigned type and else i64, or squared Euclidean,
+    f32 for one query and else f64.
     """
     if len(positive) == 1 and (negative is None or not len(negative)):
         return distances(snapshot, positive[0])
@@ -153,60 +155,15 @@ def distances(snapshot: Snapshot, query: Shaped[np.ndarray, " w"]) -> Num[np.nda
     return found
 
 
-def hamming(
-    codes: UInt32[np.ndarray, "n w"], query: UInt32[np.ndarray, " w"]
-) -> Int64[np.ndarray, " n"]:
-    """Return the Hamming distance of each code to one query, in NumPy."""
-    n, w = codes.shape
-    word = np.uint32 if w % 2 else np.uint64
-    w //= word().itemsize // 4
-    tile = min(n, max(1, WORDS // w))
-    flat = np.ascontiguousarray(codes).reshape(-1).view(word)
-    # One long axis: over rows of a few words NumPy is four times as slow. And the same memory again
-    # and again: fresh memory doubles the time.
-    repeated = np.tile(np.ascontiguousarray(query).view(word), tile)
-    differing, counts = np.empty_like(repeated), np.empty(len(repeated), np.uint8)
-    found = np.empty(n, np.int64)
-    for start in range(0, n, tile):
-        part = flat[start * w : (start + tile) * w]
-        here = slice(len(part))
-        np.bitwise_xor(part, repeated[here], out=differing[here])
-        np.bitwise_count(differing[here], out=counts[here])
-        found[start : start + tile] = _row_sums(counts[here].reshape(-1, w))
-    return found
-
-
-def _row_sums(counts: UInt8[np.ndarray, "n w"]) -> Num[np.ndarray, " n"]:
-    """Return the sum of each row of numbers up to 64: four at once, as bytes of one word.
-
-    NumPy's own sum over so short an axis takes ten times as long.
-    """
-    w = counts.shape[1]
-    if w % 4:
-        return sum((counts[:, column] for column in range(1, w)), counts[:, 0].astype(np.int64))
-    words = counts.view(np.uint32)
-    pairs = (words & np.uint32(0x00FF00FF)) + ((words >> np.uint32(8)) & np.uint32(0x00FF00FF))
-    sums = (pairs + (pairs >> np.uint32(16))) & np.uint32(0xFFFF)
-    return sum((sums[:, column] for column in range(1, w // 4)), sums[:, 0].astype(np.int64))
-
-
 def nearest(
     values: Num[np.ndarray, " n"], k: int, keep: Bool[np.ndarray, " n"] | None = None
 ) -> Int64[np.ndarray, " m"]:
     """Return the k rows of the least values, ascending; of equal ones the first row first."""
-    left_out = 0 if keep is None else len(values) - int(np.count_nonzero(keep))
-    if k + left_out < len(values) and left_out <= MANY:
-        rows = np.flatnonzero(values <= _least(values, k + left_out))  # k of them are kept
-        rows = rows if keep is None else rows[keep[rows]]
-    else:
-        rows = np.arange(len(values)) if keep is None else np.flatnonzero(keep)
-        if k < len(rows):
-            rows = rows[values[rows] <= _least(values[rows], k)]
-    return rows[np.argsort(values[rows], kind="stable")[:k]].astype(np.int64)
-
-
-def _least(values: Num[np.ndarray, " n"], k: int) -> np.number:
-    """Return the k-th least value."""
-    if values.dtype.kind == "i" and values.min() >= 0 and values.max() < MANY:
-        return np.searchsorted(np.cumsum(np.bincount(values)), k)  # distances are few numbers
-    return np.partition(values, k - 1)[k - 1]
+    if keep is None:
+        return least_rows(values, k)
+    left_out = len(values) - int(np.count_nonzero(keep))
+    if left_out > MANY:
+        kept = np.flatnonzero(keep)
+        return kept[least_rows(values[kept], k)]
+    found = least_rows(values, k + left_out)  # k of them are kept
+    return found[keep[found]][:k]

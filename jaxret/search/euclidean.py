@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, UInt32
 from jaxret.codes import bit, mask_of_rows
 from jaxret.search import select, validate
 from jaxret.search.select import Compiled, noinline, on_cpu, smallest
+from jaxret.search.threads import least_on_host, on_host_threads
 from jaxret.search.vectors import TILE, direct, slack, squared_norms
 
 CLUSTER = 32  # groups
@@ -215,7 +216,7 @@ def _smallest_on_host(
             chosen[i] = near[np.argpartition(value[near], wanted - 1)[:wanted]]
             least[i] = value[chosen[i]]
 
-    select.on_host_threads(choose, queries)
+    on_host_threads(choose, queries)
     return least, chosen
 
 
@@ -380,7 +381,7 @@ def select_all(
 
 
 def _least_on_host(distances, k):
-    return select.least_on_host(np.asarray(distances), k)
+    return least_on_host(np.asarray(distances), k)
 
 
 _BOUNDED = Compiled(bounded, ("k", "group"))

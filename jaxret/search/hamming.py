@@ -2,8 +2,9 @@
 
 Several ways to the same answer. For few neighbors the groups' least distances lead to the rows: a
 group can hold one of the k nearest only if its minimum is among the k smallest minima, and likewise
-for clusters; accelerators have more levels (`descent`). For many, distances are counted instead of
-sorted (`counting`). For a large share of the gallery all of its distances are sorted.
+for clusters; accelerators have more levels (`descent`). For many, a CPU writes all distances out,
+as it does for few queries among codes that no near cache holds (`scan`); accelerators, and searches
+under jit, count them (`counting`), or sort all for a large share of the gallery.
 """
 
 from functools import partial
@@ -15,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Int32, UInt, UInt32
 
 from jaxret.codes import mask_of_rows
-from jaxret.search import descent, host, passes, select, validate
+from jaxret.search import descent, host, passes, scan, select, validate
 from jaxret.search.blocks import (
     CLUSTER,
     GROUP,
@@ -26,7 +27,7 @@ from jaxret.search.blocks import (
 )
 from jaxret.search.counting import nearest_rows
 from jaxret.search.descent import distances_of, member
-from jaxret.search.host import NEVER
+from jaxret.search.results import NEVER
 from jaxret.search.select import Compiled, ascending, noinline, smallest
 
 NO_ROW = np.uint32(0xFFFFFFFF)  # the same before results are finished
@@ -48,10 +49,13 @@ def topk(
     on_cpu = select.on_cpu(codes)
     on_host = on_cpu and not traced
     most = k if traced else select.few_lengths(k)
-    program = codes.shape, query.shape, mask is None or mask.shape, most
+    scanned = on_host and (k > few(capacity, on_host) or len(query) * scan.FAR <= codes.nbytes)
+    program = codes.shape, query.shape, mask is None or mask.shape, scanned or most
     if on_host and host.answers(program, len(query), words, int(size)):
         return host.topk(query, mask, codes, int(size), k, memory)
-    search, finish = _way(capacity, k, most, on_cpu, on_host)
+    if scanned:
+        return scan.topk(query, mask, codes, int(size), k, memory)
+    search, finish = _way(capacity, k, most, on_cpu, few(capacity, on_host))
     per_query = bytes_of_query(capacity, words, k, on_host)
     # There no cache holds a tile, and fewer tiles are fewer launches.
     sizes = {} if on_cpu else {"near": memory, "most": select.MOST_ON_ACCELERATOR}
@@ -62,33 +66,35 @@ def topk(
     return select.gather(found, finish)
 
 
-def _way(capacity, k, most, on_cpu, on_host):
+def _way(capacity, k, most, on_cpu, few):
     """How to search for k neighbors, or for up to most, and how to finish a tile's result."""
-    if k <= few(capacity) and not on_cpu:
-        return partial(_DESCENT, k=min(most, few(capacity))), partial(select.first, k=k)
-    if k <= few(capacity):
-        return partial(_GROUP_MINIMA, k=min(most, few(capacity))), partial(select.first, k=k)
+    if k <= few:
+        search = _GROUP_MINIMA if on_cpu else _DESCENT
+        return partial(search, k=min(most, few)), partial(select.first, k=k)
     if k * LARGE <= capacity:
-        finish = partial(_sort_on_host if on_host else _sort, k=k)
-        return partial(_NEAREST_ROWS, k=min(most, capacity // LARGE)), finish
-    if on_host:
-        return _ALL_DISTANCES, partial(_in_order_on_host, k=k)
+        return partial(_NEAREST_ROWS, k=min(most, capacity // LARGE)), partial(_sort, k=k)
     return partial(_SORT_ALL, k=k), select.as_they_are
 
 
-def few(capacity: int) -> int:
-    """Return up to how many neighbors are found through the minima of groups."""
-    return min(FEW + capacity // GROUP // 256, 512)
+def few(capacity: int, on_host: bool = False) -> int:
+    """Return up to how many neighbors are found through the minima of groups.
+
+    Beyond, a scan costs less on a host, and counting elsewhere.
+    """
+    groups = capacity // GROUP
+    return min(4 * (FEW + groups // 256) if on_host else FEW + groups // 256, 512)
 
 
 def bytes_of_query(capacity: int, words: int, k: int, on_host: bool) -> int:
     """Return about how much memory a query needs beside the codes, by the way it is searched."""
     groups = capacity // GROUP
-    if k <= few(capacity):
+    if k <= few(capacity, on_host):
         return groups * 2 + k * GROUP * 8 * words
+    if on_host:
+        return scan.bytes_of_query(groups, words)
     if k * LARGE <= capacity:
         return groups * 16 + k * (64 + 4 * words)
-    return groups * 320 if on_host else groups * 512
+    return groups * 512
 
 
 def group_minima_topk(
@@ -178,18 +184,6 @@ def _sort(distances, row, k):
     return _as_neighbors(*_by_distance(distances, row, k))
 
 
-def _sort_on_host(distances, row, k):
-    """NumPy sorts plain integers 10 times faster than XLA does on CPU, by vector instructions."""
-    keys = np.asarray(distances).astype(np.uint64) << 32 | np.asarray(row).astype(np.uint64)
-    keys.sort(axis=1)
-    keys = keys[:, :k]
-    return _as_neighbors((keys >> 32).astype(np.uint32), keys.astype(np.uint32).view(np.int32))
-
-
-def _in_order_on_host(distances, k):
-    return host.nearest(np.asarray(distances), k)
-
-
 def _as_neighbors(distances, row) -> tuple[Any, Any]:
     numpy = np if isinstance(row, np.ndarray) else jnp
     there = distances != NO_ROW
@@ -211,5 +205,4 @@ def descent_topk(
 _DESCENT = Compiled(descent_topk, ("k",))
 _GROUP_MINIMA = Compiled(group_minima_topk, ("k",))
 _NEAREST_ROWS = Compiled(count_nearest, ("k",))
-_ALL_DISTANCES = Compiled(all_distances, ())
 _SORT_ALL = Compiled(sort_all, ("k",))

@@ -13,11 +13,12 @@ from jaxtyping import Array, Int32, UInt, UInt32
 from jaxret.codes import mask_of_rows
 from jaxret.search import passes, select
 from jaxret.search.blocks import BLOCK, CLUSTER, GROUP, by_row
+from jaxret.search.results import NEVER
+from jaxret.search.threads import on_host_threads
 
 BUDGET = 2**25  # words that NumPy compares for one program: some tenths of a second
 AT_ONCE = 2**20  # bytes that are worked on at once, if memory allows: what fits a near cache
 BYTES = 8  # of a query and row while they are compared, about
-NEVER = np.iinfo(np.int32).max  # the distance past the end
 
 
 _compared: dict[Hashable, int] = {}  # program -> words
@@ -95,7 +96,7 @@ def nearest(
             row[i, :found] = order
             least[i, :found] = distances[i].take(order)
 
-    select.on_host_threads(sort, len(distances))
+    on_host_threads(sort, len(distances))
     far = np.iinfo(distances.dtype).max
     if row.size and least[:, found - 1].max(initial=0) == far:
         missing = least == far

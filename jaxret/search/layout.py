@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, UInt32
 
 from jaxret.codes import PackedMask
 from jaxret.search import blocks, euclidean, hamming, select, validate, vectors
-from jaxret.search.select import Neighbors
+from jaxret.search.results import MEMORY, Neighbors, padded
 from jaxret.search.validate import Whole
 
 Mask = Bool[Array | np.ndarray, "..."] | PackedMask | None
@@ -82,10 +82,16 @@ class CodeLayout(NamedTuple):
         k: Whole,
         *,
         mask: Mask = None,
-        memory: Whole = select.MEMORY,
+        memory: Whole = MEMORY,
     ) -> Neighbors:
         """Return the k nearest rows to each query; arguments as for `hamming_topk`."""
-        return _topk(self, query, k, mask, memory, _known(self.size))
+        return select.on_device(self.nearest(query, k, mask=mask, memory=memory))
+
+    def nearest(
+        self, query: Any, k: Whole, *, mask: Mask = None, memory: Whole = MEMORY
+    ) -> Neighbors:
+        """Return what `topk` returns, in NumPy where the host found it."""
+        return _nearest(self, query, k, mask, memory, _known(self.size))
 
     def search(
         self,
@@ -143,10 +149,16 @@ class VectorLayout(NamedTuple):
         k: Whole,
         *,
         mask: Mask = None,
-        memory: Whole = select.MEMORY,
+        memory: Whole = MEMORY,
     ) -> Neighbors:
         """Return the k nearest rows to each query; arguments as for `euclidean_topk`."""
-        return _topk(self, query, k, mask, memory, _known(self.size))
+        return select.on_device(self.nearest(query, k, mask=mask, memory=memory))
+
+    def nearest(
+        self, query: Any, k: Whole, *, mask: Mask = None, memory: Whole = MEMORY
+    ) -> Neighbors:
+        """Return what `topk` returns, in NumPy where the host found it."""
+        return _nearest(self, query, k, mask, memory, _known(self.size))
 
     def search(
         self,
@@ -184,7 +196,7 @@ def hamming_topk(
     k: Whole,
     *,
     mask: Mask = None,
-    memory: Whole = select.MEMORY,
+    memory: Whole = MEMORY,
 ) -> Neighbors:
     """Return the k nearest codes of the gallery to each query, by the number of bits that differ.
 
@@ -214,7 +226,7 @@ def euclidean_topk(
     k: Whole,
     *,
     mask: Mask = None,
-    memory: Whole = select.MEMORY,
+    memory: Whole = MEMORY,
 ) -> Neighbors:
     """Return the k nearest vectors of the gallery to each query, by squared Euclidean distance.
 
@@ -243,10 +255,10 @@ def _topk_of(kind, query, gallery, k, mask, memory) -> Neighbors:
         raise ValueError(f"the gallery must be a {kind.__name__}, got {type(gallery).__name__}")
     k, memory = validate.whole("k", k), validate.whole("memory", memory)
     kind.check("query", query)
-    return _topk(kind.make(gallery), query, k, mask, memory, len(gallery))
+    return select.on_device(_nearest(kind.make(gallery), query, k, mask, memory, len(gallery)))
 
 
-def _topk(layout, query, k, mask, memory, rows: int | None) -> Neighbors:
+def _nearest(layout, query, k, mask, memory, rows: int | None) -> Neighbors:
     k, memory = validate.columns(k, layout.capacity), validate.whole("memory", memory)
     layout.check("query", query)
     validate.check_width(query, layout.width)
@@ -254,7 +266,7 @@ def _topk(layout, query, k, mask, memory, rows: int | None) -> Neighbors:
     if len(query) == 0:
         return select.no_queries(k, layout.far)
     distances, row = layout.search(query, words, min(k, layout.capacity), memory)
-    return select.neighbors(distances, row, k, layout.far)
+    return padded(distances, row, k, layout.far)
 
 
 def _known(size) -> int | None:

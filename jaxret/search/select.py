@@ -1,38 +1,24 @@
 """What every search shares: its result, tiles of queries, stages that XLA must not merge."""
 
-import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float32, Int, Int32, Num, UInt32
+from jaxtyping import Array, Bool, Int32, Num, UInt32
 
 from jaxret.search import validate
+from jaxret.search.results import Neighbors
 from jaxret.search.validate import Whole
 
-MEMORY = 2**28  # bytes
 NEAR = 2**26  # bytes: what does not fit the caches by far is slower; touching fresh memory is too
 FEW, LITTLE = 16, 512  # chosen, and to choose from: see `smallest`
 PREFERRED = (100, 125, 160, 200, 250, 320, 400, 500, 640, 800)  # Renard's series R10, of ISO 3
 LEAST_QUERIES, MOST_QUERIES = 32, 1024  # in a tile, where memory allows
 MOST_ON_ACCELERATOR = 2**14  # the same there: fewer tiles are fewer launches
-
-
-class Neighbors(NamedTuple):
-    """The nearest rows of a gallery to each query.
-
-    Distances ascend; of equal distances the lower row comes first. Past the end of the gallery the
-    index is -1 and the distance is the greatest of its type (infinity for floats).
-    """
-
-    distances: Num[Array | np.ndarray, "q k"]
-    indices: Int[Array | np.ndarray, "q k"]
 
 
 def few_sizes(count: Whole) -> int:
@@ -187,8 +173,10 @@ def tiles(
 def _cut(array, queries, start, stop, size):
     if array is None or (len(array) == 1 < queries):
         return array
-    numpy = np if isinstance(array, np.ndarray) else jnp
-    return numpy.pad(array[start:stop], ((0, size - (stop - start)), (0, 0)))
+    part = array if stop - start == len(array) else array[start:stop]
+    if stop - start == size:  # an operation outside jit costs as much as searching 100,000 codes
+        return part
+    return validate.library_of(part).pad(part, ((0, size - (stop - start)), (0, 0)))
 
 
 def gather(results: Iterator, finish: Callable) -> tuple:
@@ -203,7 +191,7 @@ def gather(results: Iterator, finish: Callable) -> tuple:
 
 
 def _joined(parts):
-    if len(parts) == 1:  # an operation outside jit costs as much as searching 100,000 codes
+    if len(parts) == 1:
         return parts[0]
     return (np if all(isinstance(part, np.ndarray) for part in parts) else jnp).concatenate(parts)
 
@@ -217,85 +205,12 @@ def as_they_are(*arrays, **_) -> tuple:
     return arrays
 
 
-def padded(
-    distances: Num[Array | np.ndarray, "q c"],
-    indices: Int[Array | np.ndarray, "q c"],
-    k: int,
-    far: float | int,
-) -> Neighbors:
-    """Add columns past the end, where a small gallery has fewer than k rows."""
-    missing = ((0, 0), (0, k - distances.shape[1]))
-    numpy = np if isinstance(indices, np.ndarray) else jnp
-    if k > distances.shape[1]:
-        distances = numpy.pad(distances, missing, constant_values=far)
-        indices = numpy.pad(indices, missing, constant_values=-1)
-    return Neighbors(distances, indices)
-
-
-def neighbors(
-    distances: Num[Array | np.ndarray, "q c"],
-    indices: Int[Array | np.ndarray, "q c"],
-    k: int,
-    far: float | int,
-) -> Neighbors:
-    """Return k columns of neighbors, on the device."""
-    return Neighbors(*map(jnp.asarray, padded(distances, indices, k, far)))
+def on_device(found: Neighbors) -> Neighbors:
+    """Return neighbors as arrays of JAX."""
+    return Neighbors(*map(jnp.asarray, found))
 
 
 def no_queries(k: int, far: float | int) -> Neighbors:
     """Return the result for no query."""
     dtype = jnp.int32 if isinstance(far, (int, np.integer)) else jnp.float32
     return Neighbors(jnp.zeros((0, k), dtype), jnp.zeros((0, k), jnp.int32))
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cores(), thread_name_prefix="jaxret-search")
-
-
-def on_host_threads(function: Callable[[np.ndarray], None], count: int) -> None:
-    """Call a function on the numbers below count, split over threads, and wait for all.
-
-    NumPy lets other threads run while it works.
-    """
-    parts = np.array_split(np.arange(count), min(count, cores()) or 1)
-    if len(parts) == 1:
-        function(parts[0])
-    else:
-        list(_pool().map(function, parts))
-
-
-def least_on_host(
-    distances: Float32[np.ndarray, "q n"], k: int
-) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
-    """Return the k least distances of each row in order, and where they stand, -1 if infinite.
-
-    NumPy finds the k-th distance by vector instructions; few are left to sort. Distances must not
-    be negative or NaN.
-    """
-    count = distances.shape[1]
-    nearest, column = np.empty((len(distances), k), np.float32), np.empty((len(distances), k), "i4")
-
-    def select(queries):
-        column_of_all = np.arange(count, dtype=np.uint64)
-        for i in queries:
-            values, columns = distances[i], column_of_all
-            if k < count:
-                columns = np.flatnonzero(values <= np.partition(values, k - 1)[k - 1])
-                values = values[columns]
-            # The bits of floats that are not negative are ordered as the floats are.
-            keys = values.view(np.uint32).astype(np.uint64) << 32 | columns.astype(np.uint64)
-            keys.sort()
-            nearest[i] = (keys[:k] >> 32).astype(np.uint32).view(np.float32)
-            column[i] = keys[:k].astype(np.uint32).view(np.int32)
-
-    on_host_threads(select, len(distances))
-    column[np.isinf(nearest)] = -1
-    return nearest, column

@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, Int, Int32, Num, Shaped, UInt32
 from jaxret.codes import WORD_BITS, words_from_row
 from jaxret.search import select, validate
 from jaxret.search.layout import CodeLayout, Mask, VectorLayout, layout_class
-from jaxret.search.select import Compiled, Neighbors, smallest
+from jaxret.search.results import MEMORY, Neighbors, padded
+from jaxret.search.select import Compiled, smallest
 from jaxret.search.validate import Whole
 
 
@@ -126,7 +127,7 @@ def sharded_topk(
     k: Whole,
     *,
     mask: Mask = None,
-    memory: Whole = select.MEMORY,
+    memory: Whole = MEMORY,
 ) -> Neighbors:
     """Return the k nearest rows of all shares: what one device with all rows would find.
 
@@ -171,7 +172,7 @@ def sharded_topk(
     distances, row = select.gather(found, finish)
     if not traced:
         distances, row = select.first(distances, row, k=wanted)
-    return select.neighbors(distances, row, wanted, shares.far)
+    return select.on_device(padded(distances, row, wanted, shares.far))
 
 
 def _per_query(gallery, k, words):

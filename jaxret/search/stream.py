@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped, UInt32
 
 from jaxret.codes import WORD_BITS, PackedMask
-from jaxret.search import select, validate
+from jaxret.search import validate
 from jaxret.search.layout import layout_class
-from jaxret.search.select import Neighbors
+from jaxret.search.results import MEMORY, Neighbors, padded
 from jaxret.search.validate import Whole
 
 
@@ -16,7 +16,7 @@ def streamed_topk(
     k: Whole,
     *,
     mask: Bool[np.ndarray, "..."] | PackedMask | None = None,
-    memory: Whole = select.MEMORY,
+    memory: Whole = MEMORY,
 ) -> Neighbors:
     """Return the k nearest of rows that are read once, in order, as from `numpy.memmap`.
 
@@ -53,7 +53,7 @@ def streamed_topk(
         found = layout.topk(query, min(k, stretch), mask=own, memory=max(1, memory // 4))
         best = merge(best, found, start, k)
     assert best is not None  # there is always a first stretch
-    found = select.padded(best.distances, best.indices, k, kind.far)
+    found = padded(best.distances, best.indices, k, kind.far)
     return Neighbors(*map(np.asarray, found))
 
 

@@ -4,13 +4,10 @@ import contextlib
 import operator
 from typing import Any, SupportsFloat, SupportsIndex
 
-import jax
-import jax.core
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt32
+from jaxtyping import UInt32
 
-from jaxret.codes import WORD_BITS, PackedMask, pack_mask
+from jaxret.codes import WORD_BITS, PackedMask, is_traced, pack_mask
 
 Whole = SupportsIndex | SupportsFloat  # a whole number, in Python's types or NumPy's
 LONGEST = 4e37  # squared length of a vector: four times that is still a float32
@@ -92,7 +89,7 @@ def check_codes(name: str, codes: Any) -> None:
 def check_vectors(name: str, vectors: Any) -> None:
     """Vectors are float32 or bfloat16 [n d], finite, and not so long that distances overflow."""
     array(name, vectors)
-    if vectors.dtype not in (np.float32, jnp.bfloat16) or vectors.ndim != 2:
+    if vectors.dtype.name not in ("float32", "bfloat16") or vectors.ndim != 2:
         raise ValueError(
             f"the {name} must be float32[n d] or bfloat16[n d], "
             f"got {vectors.dtype}{list(vectors.shape)}"
@@ -104,7 +101,9 @@ def check_vectors(name: str, vectors: Any) -> None:
     if isinstance(vectors, np.ndarray):  # NumPy compiles nothing when a gallery has grown
         norms = np.einsum("nd,nd->n", *[vectors.astype(np.float32, copy=False)] * 2)
     else:
-        norms = np.asarray(_norms(vectors))
+        from jaxret.search.vectors import squared_lengths
+
+        norms = np.asarray(squared_lengths(vectors))
     bad = ~(norms < LONGEST)
     if bad.any():
         row = int(np.argmax(bad))
@@ -112,11 +111,6 @@ def check_vectors(name: str, vectors: Any) -> None:
             f"vectors must be finite and shorter than {LONGEST**0.5:.0e}, row {row} of the {name} "
             f"is not: {np.asarray(vectors[row], np.float32).tolist()[:8]}"
         )
-
-
-@jax.jit
-def _norms(vectors):
-    return jnp.sum(jnp.square(vectors.astype(jnp.float32)), axis=1)
 
 
 def check_rows(rows: int) -> None:
@@ -133,7 +127,7 @@ def check_width(query: Any, width: int) -> None:
 
 def mask_words(
     mask: Any, queries: int, rows: int | None, capacity: int
-) -> UInt32[Array | np.ndarray, "p v"] | None:
+) -> UInt32[Any, "p v"] | None:
     """Return a mask over a gallery's rows as words, with a row for all queries or for each.
 
     Args:
@@ -176,11 +170,14 @@ def mask_words(
         words = pack_mask(mask).words
     if len(words) not in (1, queries):
         raise ValueError(f"a mask has 1 row or one per query ({queries}), got {len(words)}")
-    numpy = np if isinstance(words, np.ndarray) else jnp
     missing = -(-capacity // WORD_BITS) - words.shape[1]
-    return numpy.pad(words, ((0, 0), (0, missing))) if missing > 0 else words
+    return library_of(words).pad(words, ((0, 0), (0, missing))) if missing > 0 else words
 
 
-def is_traced(*arrays) -> bool:
-    """Is any of the arrays a value of a function that is being traced, as under jit?"""
-    return any(isinstance(array, jax.core.Tracer) for array in arrays)
+def library_of(array: Any) -> Any:
+    """Return NumPy for its own arrays, and JAX's NumPy for others."""
+    if isinstance(array, np.ndarray):
+        return np
+    import jax.numpy as jnp
+
+    return jnp

@@ -93,6 +93,12 @@ def squared_norms(x: Float32[Array, "n d"]) -> Float32[Array, " n"]:
     return jnp.sum(x * x, axis=1)
 
 
+@jax.jit
+def squared_lengths(vectors: Float[Array, "n d"]) -> Float32[Array, " n"]:
+    """Return the squared length of each vector on a device, in float32."""
+    return squared_norms(vectors.astype(jnp.float32))
+
+
 def direct(d: int, difference: Callable[[int], Array], shape: tuple[int, ...]) -> Array:
     """Return squared distances from differences feature by feature, added up in their order."""
     at_once = next(size for size in (16, 8, 4, 2, 1) if d % size == 0)

@@ -1,14 +1,9 @@
-"""Latents to bits to packed words: the only file that knows the order of bits.
-
-Bit j of word i is latent 32 i + j, or row 32 i + j in the mask of a search. A latent's bit is 1
-where it is at least 0. The bits that fill up the last word are 0, so two codes of the same length
-never differ there.
-"""
+"""Latents to packed words and back, and bits of words, in JAX."""
 
 import operator
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, SupportsIndex
 
 import jax
 import jax.core
@@ -17,18 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
-WORD_BITS = 32
-
-
-def num_words(bits: SupportsIndex) -> int:
-    """Return the packed width of a code of this many bits."""
-    try:
-        bits = operator.index(bits)
-    except TypeError:
-        raise ValueError(f"bits must be a whole number, got {bits!r}") from None
-    if bits < 1:
-        raise ValueError(f"a code must have at least 1 bit, got {bits}")
-    return -(-bits // WORD_BITS)
+from jaxret.codes.words import WORD_BITS, described, mask_of_rows, num_words, pack_mask
 
 
 def pack(z: Shaped[Array | np.ndarray, "..."] | Sequence) -> UInt32[Array, "n w"]:
@@ -62,7 +46,7 @@ def _is_on_host(array: Any) -> bool:
 def unpack(codes: UInt32[Array | np.ndarray, "n w"], bits: SupportsIndex) -> Float[Array, "n b"]:
     """Return the signs that were packed: +1 for a bit of 1, -1 for a bit of 0."""
     if getattr(codes, "dtype", None) != np.uint32 or codes.ndim != 2:
-        raise ValueError(f"codes must be packed words, uint32[n w], got {_described(codes)}")
+        raise ValueError(f"codes must be packed words, uint32[n w], got {described(codes)}")
     words = num_words(bits)
     if words != codes.shape[1]:
         raise ValueError(f"{bits} bits need {words} words of 32, the codes have {codes.shape[1]}")
@@ -75,7 +59,7 @@ def unpack(codes: UInt32[Array | np.ndarray, "n w"], bits: SupportsIndex) -> Flo
 
 @partial(jax.jit, static_argnames="bits")
 def _signs(codes: UInt32[Array, "n w"], bits: int) -> Float[Array, "n b"]:
-    return _bits(codes)[:, :bits].astype(jnp.float32) * 2 - 1
+    return bits_of(codes)[:, :bits].astype(jnp.float32) * 2 - 1
 
 
 def _latents(z: Any) -> Any:
@@ -86,7 +70,7 @@ def _latents(z: Any) -> Any:
         except ValueError:
             raise ValueError("latents must be [n b], got rows of several lengths") from None
     if z.ndim != 2:
-        raise ValueError(f"latents must be an array [n b], got {_described(z)}")
+        raise ValueError(f"latents must be an array [n b], got {described(z)}")
     if z.dtype == bool:
         return z
     if not jnp.issubdtype(z.dtype, jnp.floating) and not jnp.issubdtype(z.dtype, jnp.signedinteger):
@@ -107,44 +91,17 @@ def _latents(z: Any) -> Any:
     return z
 
 
-def _described(array: Any) -> str:
-    if hasattr(array, "dtype"):
-        return f"{array.dtype}{list(array.shape)}"
-    return type(array).__name__
-
-
-def _words(ones: Bool[Array, "... 32"]) -> UInt32[Array, "..."]:
-    # The bits of a word are disjoint, so their sum is their union.
+def words_of(ones: Bool[Array, "... 32"]) -> UInt32[Array, "..."]:
+    """Return the words of bits; the bits of a word are disjoint, so their sum is their union."""
     shifts = lax.broadcasted_iota(jnp.uint32, ones.shape, ones.ndim - 1)
     return jnp.sum(ones.astype(jnp.uint32) << shifts, axis=-1, dtype=jnp.uint32)
 
 
-def _bits(words: UInt32[Array, "n w"]) -> UInt32[Array, "n b"]:
-    """All bits of each row of words, as 0 and 1."""
+def bits_of(words: UInt32[Array, "n w"]) -> UInt32[Array, "n b"]:
+    """Return all bits of each row of words, as 0 and 1."""
     shifts = lax.broadcasted_iota(jnp.uint32, (1, 1, WORD_BITS), 2)
     bits = (words[:, :, None] >> shifts) & jnp.uint32(1)
     return bits.reshape(len(words), words.shape[1] * WORD_BITS)
-
-
-class PackedMask(NamedTuple):
-    """The rows that a search keeps, in bits: row j is bit j % 32 of word j // 32.
-
-    There is one row of words for all queries, or one for each query.
-    """
-
-    words: UInt32[Array | np.ndarray, "p v"]
-
-
-def pack_mask(mask: Bool[Array | np.ndarray, "..."]) -> PackedMask:
-    """Pack a mask over the rows of a gallery, bool[n] or bool[q n]."""
-    if getattr(mask, "dtype", None) != np.bool_ or mask.ndim not in (1, 2):
-        raise ValueError(f"a mask must be bool[n] or bool[q n], got {_described(mask)}")
-    mask = mask[None] if mask.ndim == 1 else mask
-    padding = ((0, 0), (0, -mask.shape[1] % WORD_BITS))
-    if isinstance(mask, jax.core.Tracer):
-        return PackedMask(_words(jnp.pad(mask, padding).reshape(len(mask), -1, WORD_BITS)))
-    bits = np.packbits(np.pad(np.asarray(mask), padding), axis=1, bitorder="little")
-    return PackedMask(bits.view("<u4").astype(np.uint32, copy=False))
 
 
 def bit(
@@ -153,14 +110,6 @@ def bit(
     """Tell whether the bit at a position, 0 to 31, is 1 in each word."""
     position = jnp.asarray(position, jnp.uint32)
     return (words >> position) & jnp.uint32(1) == 1
-
-
-def mask_of_rows(words: UInt32[Array | np.ndarray, "p v"]) -> Bool[Array | np.ndarray, "p n"]:
-    """Unpack the words of a mask: one bool for each row that they have room for."""
-    if not isinstance(words, np.ndarray):
-        return _bits(words) == 1
-    octets = np.ascontiguousarray(words, "<u4").view(np.uint8)
-    return np.unpackbits(octets, axis=1, bitorder="little").view(bool)
 
 
 def first_bits(count: Int[Array, "..."]) -> UInt32[Array, "..."]:

@@ -1,0 +1,62 @@
+"""Threads of the host, and what NumPy does on them."""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores(), thread_name_prefix="jaxret-search")
+
+
+def on_host_threads(function: Callable[[np.ndarray], None], count: int) -> None:
+    """Call a function on the numbers below count, split over threads, and wait for all.
+
+    NumPy lets other threads run while it works.
+    """
+    parts = np.array_split(np.arange(count), min(count, cores()) or 1)
+    if len(parts) == 1:
+        function(parts[0])
+    else:
+        list(_pool().map(function, parts))
+
+
+def least_on_host(
+    distances: Float32[np.ndarray, "q n"], k: int
+) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
+    """Return the k least distances of each row in order, and where they stand, -1 if infinite.
+
+    NumPy finds the k-th distance by vector instructions; few are left to sort. Distances must not
+    be negative or NaN.
+    """
+    count = distances.shape[1]
+    nearest, column = np.empty((len(distances), k), np.float32), np.empty((len(distances), k), "i4")
+
+    def select(queries):
+        column_of_all = np.arange(count, dtype=np.uint64)
+        for i in queries:
+            values, columns = distances[i], column_of_all
+            if k < count:
+                columns = np.flatnonzero(values <= np.partition(values, k - 1)[k - 1])
+                values = values[columns]
+            # The bits of floats that are not negative are ordered as the floats are.
+            keys = values.view(np.uint32).astype(np.uint64) << 32 | columns.astype(np.uint64)
+            keys.sort()
+            nearest[i] = (keys[:k] >> 32).astype(np.uint32).view(np.float32)
+            column[i] = keys[:k].astype(np.uint32).view(np.int32)
+
+    on_host_threads(select, len(distances))
+    column[np.isinf(nearest)] = -1
+    return nearest, column

@@ -1,0 +1,52 @@
+"""Codes searched by NumPy as they lie in rows: what a stable sort finds, to the last tie."""
+
+import numpy as np
+import pytest
+from reference import by_numpy, words
+
+from jaxret import codes
+from jaxret.search import rows
+
+RNG = np.random.default_rng
+
+
+def assert_is_a_stable_sort(query, gallery, k, mask=None):
+    packed = None if mask is None else codes.pack_mask(mask).words
+    found, truth = rows.topk(query, gallery, k, packed), by_numpy(query, gallery, k, mask)
+    np.testing.assert_array_equal(found[0], truth[0])
+    np.testing.assert_array_equal(found[1], truth[1])
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 8, 12])
+def test_numpy_finds_in_rows_what_a_stable_sort_does(width):
+    for n in (1, 33, 3000, 9000):
+        query, gallery = words(n, 3, width, 3), words(n, n, width, 40)
+        for k in (1, 10, 700, n + 2):
+            for mask in (None, RNG(k).random(n) < 0.6, RNG(k).random((3, n)) < 0.01):
+                assert_is_a_stable_sort(query, gallery, k, mask)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 7, 8, 12])
+def test_distances_count_the_bits_of_codes_of_any_length_on_any_number_of_threads(width):
+    gallery = RNG(width).integers(0, 2**32, (200_003, width), dtype=np.uint32)
+    gallery[7] = ~gallery[3]
+    expected = np.bitwise_count(gallery ^ gallery[3]).sum(axis=1)
+    found = rows.distances(gallery, gallery[3])
+    assert np.array_equal(found, expected)
+    assert found[7] == 32 * width < np.iinfo(found.dtype).max
+
+
+def test_no_rows_and_equal_rows_and_codes_that_are_not_contiguous():
+    gallery = np.full((5000, 4), 7, np.uint32)
+    assert rows.topk(gallery[:1], gallery[:0], 2)[1].tolist() == [[-1, -1]]
+    for k in (3, 200):
+        assert rows.topk(gallery[:1], gallery, k)[1].tolist() == [list(range(k))]
+    assert_is_a_stable_sort(gallery[:2, ::2], gallery[::3, ::2], 10)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_the_least_values_are_those_of_a_stable_sort(kind):
+    values = RNG(0).integers(0, 60, 30_000).astype(kind) - kind(0 if kind == np.uint8 else 30)
+    for k in (1, 20, 3000, 40_000):
+        expected = np.argsort(values, kind="stable")[:k]
+        np.testing.assert_array_equal(rows.least_rows(values, k), expected)

@@ -1,0 +1,81 @@
+"""Nearest codes among distances that are written out: what a stable sort finds, to the last tie."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from marks import slow
+from reference import by_numpy, words
+
+from jaxret import search
+from jaxret.search import host, scan
+from jaxret.search.blocks import BLOCK
+
+RNG = np.random.default_rng
+
+
+@pytest.fixture(autouse=True)
+def scans_alone(monkeypatch):
+    """NumPy does not answer in the place of a scan, nor do the minima of groups."""
+    monkeypatch.setattr(host, "BUDGET", -1)
+    monkeypatch.setattr(scan, "FAR", 0)
+
+
+def assert_is_a_stable_sort(query, gallery, k, mask=None, **options):
+    found = search.hamming_topk(query, gallery, k, mask=mask, **options)
+    truth = by_numpy(query, gallery, k, mask)
+    np.testing.assert_array_equal(found.distances, truth[0])
+    np.testing.assert_array_equal(found.indices, truth[1])
+
+
+@pytest.mark.parametrize("n", [1500, *slow(1, 511, BLOCK, BLOCK + 700)])
+@pytest.mark.parametrize("width", [2, *slow(1, 8)])
+def test_a_scan_finds_what_a_stable_sort_does(n, width):
+    query, gallery = words(n, 3, width, 3), words(n, n, width, 40)
+    for k in (1, 30, 600, n + 2):  # of few groups, of many, of all rows, and of more
+        for mask in (None, RNG(k).random(n) < 0.6, RNG(k).random((3, n)) < 0.01):
+            assert_is_a_stable_sort(query, gallery, k, mask)
+
+
+def test_rows_past_the_end_repeat_the_last_one_and_are_never_found():
+    query = words(0, 1, 2, 1)
+    gallery = np.concatenate([words(1, 700, 2, 50), query])  # the last row is the nearest
+    for k in (1, 500, 701):
+        assert_is_a_stable_sort(query, gallery, k)
+
+
+def test_a_gallery_of_equal_codes_gives_its_first_rows():
+    gallery = np.full((5000, 2), 7, np.uint32)
+    for k in (3, 700):
+        found = search.hamming_topk(gallery[:1], gallery, k)
+        assert found.indices.tolist() == [list(range(k))]
+
+
+def test_codes_that_differ_in_every_bit_are_not_taken_for_no_row():
+    for width in (7, 8):
+        query, gallery = np.zeros((1, width), np.uint32), np.full((3, width), 2**32 - 1, np.uint32)
+        assert_is_a_stable_sort(query, gallery, 3, np.array([True, False, True]))
+
+
+def test_little_memory_gives_the_same_in_tiles():
+    query, gallery, mask = words(0, 9, 2, 9), words(1, 700, 2, 60), RNG(0).random((9, 700)) < 0.5
+    assert_is_a_stable_sort(query, gallery, 300, mask, memory=20_000)
+
+
+def test_few_queries_of_codes_that_no_near_cache_holds_are_scanned(monkeypatch):
+    gallery = search.lay_out(words(1, 900, 2, 60))
+    seen = []
+    monkeypatch.setattr(scan, "FAR", gallery.codes.nbytes // 2)
+    monkeypatch.setattr(scan, "topk", lambda query, *rest: seen.append(len(query)))
+    for queries in (1, 2, 3):
+        with contextlib.suppress(TypeError):  # nothing is returned
+            search.hamming_topk(words(0, queries, 2, 9), gallery, 3)
+    assert seen == [1, 2]
+
+
+def test_one_program_serves_any_number_of_neighbors():
+    query, layout = words(0, 2, 3, 2), search.lay_out(words(1, 400, 3, 60))
+    before = scan._DISTANCES.wide._cache_size()
+    for k in (1, 12, 100, 399):
+        search.hamming_topk(query, layout, k)
+    assert scan._DISTANCES.wide._cache_size() == before + 1
