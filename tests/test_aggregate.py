@@ -56,6 +56,7 @@ def test_descriptors_at_their_words_leave_nothing_and_others_their_differences()
     np.testing.assert_allclose(aggregate.bag_of_words(params, x), [[0.5, 0.5], [1, 0]])
 
 
+@pytest.mark.slow
 def test_a_fisher_vector_is_the_gradient_of_the_likelihood():
     data = RNG.normal(size=(300, 3)) * [1, 2, 3] + RNG.integers(0, 2, (300, 1)) * 5
     mixture = GaussianMixture(2, covariance_type="diag", random_state=0).fit(data)

@@ -50,10 +50,10 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 # The methods share one trainer: these, with a book and with pairs, stand for all in a quick run.
 QUICK = ("cnnh", "contrastive")
 # So do the three that aggregate descriptors.
-SLOW = [*(name for name in METHODS if name not in QUICK), "vlad", "fisher"]
+SOAK = [*(name for name in METHODS if name not in QUICK), "vlad", "fisher"]
 every = pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in HASHERS],
+    [pytest.param(name, marks=pytest.mark.soak) if name in SOAK else name for name in HASHERS],
 )
 
 

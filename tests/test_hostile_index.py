@@ -154,7 +154,7 @@ def test_14_what_may_not_be_read_is_named_and_kept(indexed, capsysbinary):
         assert (summary["new"], summary["missing"], summary["images"]) == (1, 0, 7)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_15_of_two_runs_at_once_one_works_and_no_search_fails(root, capsysbinary):
     for number in range(100, 300):
         photos.save(root / "more" / f"{number}.jpg", number)

@@ -248,7 +248,7 @@ except ValueError as error:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_batch_split_over_eight_devices_trains_as_on_one():
     flags = "--xla_force_host_platform_device_count=8"
     done = subprocess.run(

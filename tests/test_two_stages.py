@@ -24,7 +24,7 @@ def test_each_of_the_first_results_is_a_guess_and_ten_of_them_vote():
     assert scores["recall"] == pytest.approx((10 / 10 + 13 / 20) / 2)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_gallery_that_holds_the_queries_scores_higher(tmp_path):
     flags = (
         "--dataset=digits",
@@ -120,7 +120,7 @@ def test_a_size_that_a_model_does_not_rebuild_is_refused(landmarks, tmp_path):
     assert "M1 and M2 rebuild 92 x 92, M3 96 x 96" in refusal(search_landmarks, tmp_path, *flags)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_epoch_that_validates_best_is_kept(landmarks, tmp_path):
     flags = (f"--dataset=folder:{landmarks}", "--method=m1", "--image_size=92", "--epochs=3")
     found = run(search_landmarks, tmp_path / "m1", "--batch_size=8", *flags)
