@@ -14,7 +14,7 @@ from jaxret.search.results import NEVER
 from jaxret.search.threads import on_host_threads
 
 BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
-QUICK = 2**17  # words that NumPy compares in less time than it takes to start a program
+QUICK = 2**19  # words that NumPy compares in less time than it takes to start a program
 HANDFUL = 4  # queries
 BYTES = 4  # beside a row during a search, about
 STRETCH = 2**18  # bytes of codes that are worked on at once: they fit a near cache
