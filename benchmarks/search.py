@@ -19,6 +19,7 @@ continues, and a chart shows all that is there. For an accelerator: search_devic
 
 import argparse
 import itertools
+import platform
 import re
 import sys
 import time
@@ -111,6 +112,18 @@ def is_exact(ours: tuple, peer: tuple, query: np.ndarray, gallery: np.ndarray, b
         order = np.argsort(all_distances, axis=1, kind="stable")[:, : rows.shape[1]]
         exact = exact and np.array_equal(rows[: len(few)], order)
     return exact
+
+
+def processor() -> dict[str, Any]:
+    """Return the processor's name, and whether it counts the bits of whole vectors (Linux)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {"cpu": platform.processor(), "vector_popcount": None}
+    fields = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", text, re.MULTILINE))
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    counts = not {"avx512_vpopcntdq", "asimd"}.isdisjoint(flags)
+    return {"cpu": fields.get("model name", platform.machine()), "vector_popcount": counts}
 
 
 def peak_growth(function: Callable[[], Any]) -> int | None:
@@ -232,7 +245,7 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
         share = len(peer_query) / q
         searches = {name: door(query, k) for name, door in own.items()}
         new = run_case(case, searches, peers, check, share, options.seconds)
-        rows += [row | {"peer_queries": len(peer_query)} for row in new]
+        rows += [row | {"peer_queries": len(peer_query)} | processor() for row in new]
         timing.write(options.json, rows)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from marks import slow, soak
 
 from jaxret.gallery import Gallery, GalleryError, store, validate
-from jaxret.search import CodeLayout, VectorLayout, rows
+from jaxret.search import CodeLayout, VectorLayout, rows, select
 
 Q, K = 3, 7
 SMALL = 1  # byte: nothing is kept on the device, everything comes in the smallest tiles
@@ -25,6 +25,7 @@ SMALL = 1  # byte: nothing is kept on the device, everything comes in the smalle
 def on_the_device(monkeypatch):
     """Codes are searched on the device from the first search on; see the tests of NumPy below."""
     monkeypatch.setattr(rows, "BUDGET", -1)
+    monkeypatch.setattr(rows, "QUICK", -1)
 
 
 def random_codes(seed, n, bits=12):
@@ -826,6 +827,26 @@ def test_numpy_searches_until_it_has_done_enough_and_rows_that_change_are_seen(m
         gallery.update([5], values[[5]])
     assert_same(gallery, codes_gallery(values))
     assert gallery._cache._layout is not None
+
+
+def test_what_numpy_does_sooner_than_a_program_starts_is_always_numpys(monkeypatch):
+    values = random_codes(0, 60)
+    gallery = codes_gallery(values)
+    monkeypatch.setattr(rows, "QUICK", 60 * 2)
+    gallery.search(values[:2], 9)
+    assert gallery._cache._layout is None
+    gallery.search(values[:3], 9)
+    assert gallery._cache._layout is not None
+    gallery.update([5], values[[7]])
+    found = gallery.search(values[7:8], 2)  # by NumPy again, which sees the new row
+    assert found.indices.tolist() == [[5, 7]]
+
+
+def test_an_accelerator_that_jax_is_at_hand_for_searches_from_the_first_query_on(monkeypatch):
+    monkeypatch.setattr(rows, "BUDGET", 2**60)
+    monkeypatch.setattr(select, "on_accelerator", lambda: True)
+    gallery = codes_gallery(random_codes(0, 60))
+    assert not gallery._cache._is_for_numpy(random_codes(1, 2), gallery._columns.values)
 
 
 def test_one_query_of_rows_that_are_not_kept_is_numpys_and_many_are_read_in_stretches(monkeypatch):

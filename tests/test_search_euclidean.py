@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from marks import slow
+from marks import slow, soak
 
 from jaxret import search
 from jaxret.search import euclidean
@@ -86,6 +86,26 @@ def test_what_bounds_cannot_certify_is_known_and_searched_exactly():
     normal = search.lay_out(galleries()["normal"].astype(np.float32))
     *_, certified = euclidean._BOUNDED(query, None, *normal, k=10, group=32)
     assert certified.all()
+
+
+@pytest.mark.parametrize("k", [10, *soak(700)])
+def test_one_query_finds_what_it_finds_among_many_to_the_last_bit(k):
+    for name, gallery in galleries().items():
+        layout, query = search.lay_out(gallery.astype(np.float32)), gallery[[5, 77]]
+        query = (query + 0.01 * (name == "normal")).astype(np.float32)
+        for mask in (None, RNG(1).random(9000) < 0.2):
+            many = search.euclidean_topk(query, layout, k, mask=mask)
+            one = search.euclidean_topk(query[:1], layout, k, mask=mask)
+            np.testing.assert_array_equal(one.distances, many.distances[:1], err_msg=name)
+            np.testing.assert_array_equal(one.indices, many.indices[:1], err_msg=name)
+
+
+def test_the_bounds_of_one_query_certify_what_they_can_and_nothing_else():
+    query = np.full((1, 16), 2.0, np.float32)
+    for name, expected in (("normal", True), ("all the same", False)):
+        layout = search.lay_out(galleries()[name].astype(np.float32))
+        *_, certified = euclidean._one_on_host(query, None, layout, 10)
+        assert np.asarray(certified).tolist() == [expected]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])

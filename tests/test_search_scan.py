@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from marks import slow
+from marks import soak
 from reference import by_numpy, words
 
 from jaxret import search
@@ -28,8 +28,8 @@ def assert_is_a_stable_sort(query, gallery, k, mask=None, **options):
     np.testing.assert_array_equal(found.indices, truth[1])
 
 
-@pytest.mark.parametrize("n", [1500, *slow(1, 511, BLOCK, BLOCK + 700)])
-@pytest.mark.parametrize("width", [2, *slow(1, 8)])
+@pytest.mark.parametrize("n", [1500, *soak(1, 511, BLOCK, BLOCK + 700)])
+@pytest.mark.parametrize("width", [2, *soak(1, 8)])
 def test_a_scan_finds_what_a_stable_sort_does(n, width):
     query, gallery = words(n, 3, width, 3), words(n, n, width, 40)
     for k in (1, 30, 600, n + 2):  # of few groups, of many, of all rows, and of more

@@ -1,5 +1,6 @@
 """Where a gallery's rows lie while they are searched: kept on the device, or read as they are."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class DeviceCache:
     ) -> Neighbors:
         """Return the k nearest rows. The mask covers removed rows as well."""
         rows = columns.values[: columns.size]
-        if self._layout is None and self._is_for_numpy(query, rows):
+        if self._is_for_numpy(query, rows):
             words = mask_words(mask, len(query), len(rows), len(rows))
             found = Neighbors(*by_rows.topk(query, rows, k, words))
             if rows.nbytes > self._memory:
@@ -67,13 +68,21 @@ class DeviceCache:
 
     def _is_for_numpy(self, query: Any, rows: Shaped[np.ndarray, "n a"]) -> bool:
         """Return whether NumPy searches codes as they lie, as it does until it has been asked for
-        about as much as a program and its rows' layout cost; where rows are not kept, one query at
-        a time costs less than laying all of them out for it.
+        about as much as a program and its rows' layout cost. What is done sooner than a program
+        starts is always NumPy's; so are few queries where rows are not kept, as laying them all out
+        for one search costs more. An accelerator that JAX is at hand for searches at once.
         """
         if rows.dtype != np.uint32 or by_rows.BYTES * len(rows) > self._memory:
             return False
+        if "jax" in sys.modules:
+            from jaxret.search.select import on_accelerator
+
+            if on_accelerator():
+                return False
+        if rows.size * len(query) <= by_rows.QUICK:
+            return True
         compared = self._compared + rows.size * len(query)
-        if compared <= by_rows.BUDGET:
+        if self._layout is None and compared <= by_rows.BUDGET:
             self._compared = compared
             return True
         return len(query) <= by_rows.HANDFUL and rows.nbytes > self._memory

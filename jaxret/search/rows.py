@@ -14,6 +14,7 @@ from jaxret.search.results import NEVER
 from jaxret.search.threads import on_host_threads
 
 BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
+QUICK = 2**19  # words that NumPy compares in less time than it takes to start a program
 HANDFUL = 4  # queries
 BYTES = 4  # beside a row during a search, about
 STRETCH = 2**18  # bytes of codes that are worked on at once: they fit a near cache
@@ -36,11 +37,13 @@ def topk(
     row = np.full((len(query), k), -1, np.int64)
     buffer = np.empty(len(rows), far_type(rows.shape[1]))
     far = np.iinfo(buffer.dtype).max
+    left_out = None
     for i in range(len(query)):
         found = distances(rows, query[i], buffer)
         if mask is not None:
-            kept = mask_of_rows(mask[min(i, len(mask) - 1)][None])[0, : len(rows)]
-            found[~kept] = far
+            if i < len(mask):  # one for all, or one each
+                left_out = ~mask_of_rows(mask[i][None])[0, : len(rows)]
+            found[left_out] = far
         nearest = least_rows(found, k)
         values = found[nearest]
         there = int(np.searchsorted(values, far))  # rows that no mask leaves out

@@ -5,6 +5,7 @@ each row in one short loop over memory, which every instruction set vectorizes, 
 The least distance of each group bounds the k-th distance from above, so few rows are sorted.
 """
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ FAR = 2**22  # bytes of codes for each query: what lies so far from the core is 
 NEAR = 2**24  # bytes that are written for the queries of a tile: what fits a cache, about
 SHARE = 8  # up to one group in so many is looked into by itself
 SPARSE = 4  # groups for each neighbor: of fewer, their minima are a poor bound
+SMALL = 2**16  # rows whose number fits one word together with a distance
 
 
 def topk(
@@ -114,10 +116,17 @@ def nearest(
     """
     least = np.full((queries, k), NEVER, np.int32)
     rows = np.full((queries, k), -1, np.int32)
-    past_end = distances[:, 0].size - size if whole else 0
+    capacity = distances[:, 0].size
+    past_end = capacity - size if whole else 0
+    small = SPARSE * k > minima[:, 0].size and capacity <= SMALL
 
     def choose(numbers):
         for i in numbers:
+            if small:
+                keys = _first_keys(distances[:, i], size, k)
+                least[i, : len(keys)] = keys >> 16
+                rows[i, : len(keys)] = keys & np.uint32(SMALL - 1)
+                continue
             radius = _radius(distances[:, i], minima[:, i], size, k, past_end)
             keys = _within(distances[:, i], minima[:, i], size, radius)
             if len(keys) > SPARSE * k:
@@ -129,6 +138,27 @@ def nearest(
 
     on_host_threads(choose, queries)
     return least, rows
+
+
+def _first_keys(distances, size, k) -> Any:
+    """The k rows of the least distances, (distance, row) in one u32 each, in order."""
+    row = _rows_as_they_lie(distances.size)
+    keys = distances.reshape(-1).astype(np.uint32) << np.uint32(16)
+    keys |= row
+    none = np.uint32(np.iinfo(distances.dtype).max) << np.uint32(16)
+    if size < len(row):
+        keys[row >= size] = none
+    if k < len(keys):
+        keys = np.partition(keys, k - 1)[:k]
+    keys.sort()
+    return keys[: np.searchsorted(keys, none)]
+
+
+@functools.lru_cache(maxsize=4)
+def _rows_as_they_lie(capacity) -> Any:
+    """The number of each row in the order of distances in memory, u32[capacity]."""
+    row = np.arange(capacity, dtype=np.uint32).reshape(-1, LANES, CLUSTER, GROUP)
+    return np.ascontiguousarray(row.transpose(0, 2, 3, 1)).reshape(-1)
 
 
 def _radius(distances, minima, size, k, past_end) -> int:
