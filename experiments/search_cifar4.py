@@ -114,9 +114,9 @@ def hasher(config: TwoStageConfig, protocol: Any) -> Any:
     if config.method == "features":
         return hashers.Hasher(lambda *_, **__: ({}, {}), lambda params, x: x, "cosine")
     names = ("learning_rate", "epochs", "batch_size")
-    training = {name: getattr(config, name) for name in names}
+    learning = {name: getattr(config, name) for name in names}
     if config.method == "last-blocks":
-        recipe, images = recipes.on_maps("dlbhc", **training), protocol.train
+        recipe, images = recipes.on_maps("dlbhc", **learning), protocol.train
         sizes = config.bits, len(images.class_names), images.images.shape[1:]
         return hashers.method_hasher(recipe.hasher, *sizes, **recipe.settings)
     given = {"features": config.features}
@@ -124,7 +124,7 @@ def hasher(config: TwoStageConfig, protocol: Any) -> Any:
         return hashers.photo_hasher(config.bits, **given)
     if config.method == "labels":
         return hashers.labels_hasher(config.bits, steps=config.steps, **given)
-    made = hashers.feature_autoencoder_hasher(config.dims, **given, **training)
+    made = hashers.feature_autoencoder_hasher(config.dims, **given, **learning)
     return search_photos.on_features(made, trunk(config)) if config.method in OF_TRUNK else made
 
 
