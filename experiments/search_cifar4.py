@@ -57,7 +57,8 @@ class TwoStageConfig(harness.Config):
         1500, "Train the hash layer of `labels` for this many steps.", topic="training"
     )
     epochs: int = flag(
-        20, "Pass this many times over the training images, in the autoencoder's training.",
+        20, "Pass this many times over the training images, in the training of an autoencoder or "
+        "of last blocks.",
         topic="training",
     )  # fmt: skip
     batch_size: int = flag(128, "Use this many images per step.", topic="training")
@@ -112,8 +113,10 @@ def hasher(config: TwoStageConfig, protocol: Any) -> Any:
         return search_photos.extracted(extractor, "euclidean")
     if config.method == "features":
         return hashers.Hasher(lambda *_, **__: ({}, {}), lambda params, x: x, "cosine")
+    names = ("learning_rate", "epochs", "batch_size")
+    learning = {name: getattr(config, name) for name in names}
     if config.method == "last-blocks":
-        recipe, images = recipes.on_maps("dlbhc"), protocol.train
+        recipe, images = recipes.on_maps("dlbhc", **learning), protocol.train
         sizes = config.bits, len(images.class_names), images.images.shape[1:]
         return hashers.method_hasher(recipe.hasher, *sizes, **recipe.settings)
     given = {"features": config.features}
@@ -121,9 +124,7 @@ def hasher(config: TwoStageConfig, protocol: Any) -> Any:
         return hashers.photo_hasher(config.bits, **given)
     if config.method == "labels":
         return hashers.labels_hasher(config.bits, steps=config.steps, **given)
-    names = ("learning_rate", "epochs", "batch_size")
-    given |= {name: getattr(config, name) for name in names}
-    made = hashers.feature_autoencoder_hasher(config.dims, **given)
+    made = hashers.feature_autoencoder_hasher(config.dims, **given, **learning)
     return search_photos.on_features(made, trunk(config)) if config.method in OF_TRUNK else made
 
 

@@ -38,7 +38,7 @@ WITH_LABELS = {
     "GreedyHash": on_features("greedyhash"),
 }
 LARGE = {name: WITH_LABELS[name] for name in ("DLBHC", "GreedyHash", "CSQ", "OrthoHash")}
-TRAINED_TOO = {"DLBHC": on_maps("dlbhc"), "GreedyHash": on_maps("greedyhash")}
+TRAINED_TOO = {name: on_maps(name.lower(), epochs=1) for name in ("DLBHC", "GreedyHash")}
 SCALARS = ("classification",)  # of methods; all other settings are flags of their own
 
 
@@ -100,9 +100,9 @@ def _descriptors() -> Iterator[Row]:
         "raw pixels": ("pixels", "", "3,072 numbers"),
         "colour histogram": ("pixels", "colour-histogram", "512 bins"),
         "GIST": ("pixels", "gist", "512 numbers"),
-        "bag of words": ("bow", "sift", "dense SIFT, 256 words, {dim} components"),
-        "VLAD": ("vlad", "sift", "dense SIFT, 16 words, {dim} components"),
-        "Fisher vectors": ("fisher", "sift", "dense SIFT, 16 words, {dim} components"),
+        "bag of words": ("bow", "", "dense SIFT, 256 words, {dim} components"),
+        "VLAD": ("vlad", "", "dense SIFT, 16 words, {dim} components"),
+        "Fisher vectors": ("fisher", "", "dense SIFT, 16 words, {dim} components"),
         "pretrained network": ("pca", "efficientnet-lite0@224", "{dim} components"),
     }
     for name, (method, features, how) in described.items():

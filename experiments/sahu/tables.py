@@ -13,12 +13,17 @@ and model C for 80 epochs, of which 40 are enough here.
 
 from table import Row, Table
 
+from jaxret.hashers import recipes
+
 CODE = {"latent_dim": 0}  # the last layer of the encoder, with its ReLU, is the code
 KERAS = CODE | {"batch_size": 256}
 ADADELTA = KERAS | {"optimizer": "adadelta", "learning_rate": 1.0}
 ADAM = {"batch_size": 128, "learning_rate": 2e-3, "learning_rate_end": 1e-5}
 
 TWO_STAGE = {"method": "two-stage", "epochs": 50}
+LAST_BLOCKS = {"method": "last-blocks"} | {
+    name: recipes.ON_MAPS[name] for name in ("epochs", "batch_size", "learning_rate")
+}
 F1 = {"dataset": "cifar4", "script": "search_cifar4"}
 ROWS = (
     Row("raw pixels", None, None, {"method": "pixels"}, "3,072 numbers"),
@@ -65,7 +70,7 @@ ROWS = (
         {"method": "labels", "features": "efficientnet-lite0@224"},
         "pretrained network, a hash layer, {bits} bits",
     ),
-    Row("bits from labels, last blocks", None, None, {"method": "last-blocks"},
+    Row("bits from labels, last blocks", None, None, LAST_BLOCKS,
         "pretrained network, its last 4 blocks trained too, {bits} bits"),
 )  # fmt: skip
 
@@ -102,7 +107,7 @@ TABLES = {
     "classifier": Table(
         "accuracy on four classes",
         (
-            Row("the classifier", 0.927, {"method": "trunk"}, {"method": "last-blocks"},
+            Row("the classifier", 0.927, {"method": "trunk"}, LAST_BLOCKS,
                 "pretrained network, its last 4 blocks trained too, a vote of 10 by {bits} bits"),
         ),
         metric="accuracy",

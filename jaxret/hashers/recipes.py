@@ -140,4 +140,4 @@ ON_MAPS: Settings = {
 
 def on_maps(method: str, **settings: Any) -> Recipe:
     """Ours for a method of METHODS that also trains the last blocks of a pretrained network."""
-    return Recipe(method, ON_MAPS | settings, "last 4 blocks trained too, {epochs} epochs")
+    return Recipe(method, ON_MAPS | settings, "last 4 blocks trained too, epochs: {epochs}")
