@@ -90,7 +90,7 @@ def distances(
 
 
 def _row_sums(counts: UInt8[np.ndarray, "n w"], out: UInt[np.ndarray, " n"]) -> None:
-    """Write the sum of each row of numbers up to 64: two at once, as bytes of one word.
+    """Write the sum of each row of numbers up to 64: of four by one product, as bytes of one word.
 
     NumPy's own sum over so short an axis takes ten times as long.
     """
@@ -100,15 +100,16 @@ def _row_sums(counts: UInt8[np.ndarray, "n w"], out: UInt[np.ndarray, " n"]) -> 
         for column in range(1, w):
             out += counts[:, column]
         return
-    pairs = counts.view(np.uint16)
-    for column in range(0, w // 2, 2):
-        both = pairs[:, column] + pairs[:, column + 1]  # each byte is at most 128
-        high = both >> np.uint16(8)
-        both &= np.uint16(0x00FF)
+    fours = counts.view(np.uint32)
+    for column in range(w // 4):
+        sums = fours[:, column] * np.uint32(0x01010101)
+        sums >>= np.uint32(24)  # the highest byte is the sum of all four, where that is below 256
+        if not sums.all():
+            sums[(sums == 0) & (fours[:, column] != 0)] = 256
         if column == 0:
-            np.add(both, high, out=out, casting="unsafe")
+            np.copyto(out, sums, casting="unsafe")
         else:
-            np.add(out, both + high, out=out, casting="unsafe")
+            np.add(out, sums, out=out, casting="unsafe")
 
 
 def least_rows(values: Num[np.ndarray, " n"], k: int) -> Int64[np.ndarray, " m"]:
