@@ -17,8 +17,8 @@ BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
 QUICK = 2**19  # words that NumPy compares in less time than it takes to start a program
 HANDFUL = 4  # queries
 BYTES = 4  # beside a row during a search, about
-STRETCH = 2**18  # bytes of codes that are worked on at once: they fit a near cache
-THREADED = 16  # stretches: of fewer, threads cost more than they save
+STRETCH = 2**19  # bytes of codes that are worked on at once: they fit a near cache
+THREADED = 8  # stretches: of fewer, threads cost more than they save
 FOLDS = 64  # distances behind each minimum
 SPARSE = 4  # minima for each neighbor: of fewer, they are a poor bound
 
