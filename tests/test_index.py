@@ -126,6 +126,12 @@ def test_the_nearest_of_the_rows_that_are_kept_are_those_of_a_sort(share, signs)
         ranked = sorted(np.flatnonzero(keep).tolist(), key=lambda row: (values[row], row))
         for kind in (np.int64, np.float32):
             assert snapshot.nearest(values.astype(kind), k, keep).tolist() == ranked[:k]
+            without = np.array([*ranked[:1], *ranked[4:6], 7, 7])
+            others = [row for row in ranked if row not in without]
+            assert snapshot.nearest(values.astype(kind), k, keep, without).tolist() == others[:k]
+            if keep.all():
+                found = snapshot.nearest(values.astype(kind), k, None, without)
+                assert found.tolist() == others[:k]
 
 
 def test_distances_of_vectors_are_squared_euclidean():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Int64, Shaped
 
 from jaxret.index import contents, model, snapshot
 from jaxret.index.catalogue import Row
@@ -140,22 +140,29 @@ def rank(
 ) -> Found:
     """Return the images of an open index that are nearest to queries whose codes are known."""
     rows = seen.snapshot
-    own = np.array([number for query in known for number in query.ids], np.int64)
-    keep = mask_of(seen, filters or Filters())
-    keep = np.ones(len(rows.ids), bool) if keep is None else keep
     if not len(rows.ids):
         return Found(seen.describe(), list(known), [], 0, 0)
-    keep[rows.rows_of(own)] = False
+    own = rows.rows_of(np.array([number for query in known for number in query.ids], np.int64))
+    keep = mask_of(seen, filters or Filters())
     positive = np.stack([query.code for query in known if not query.negative])
     others = [query.code for query in known if query.negative]
     distances = snapshot.scores(rows, positive, np.stack(others) if others else None)
-    searched = within = int(np.count_nonzero(keep))  # ten times as fast as a sum
+    searched = within = _left(len(distances), keep, own)
     if max_distance is not None:
-        keep &= distances <= max_distance
-        within = int(np.count_nonzero(keep))
-    best = snapshot.nearest(distances, min(n, MOST), keep)
+        near = distances <= max_distance
+        keep = near if keep is None else keep & near
+        within = _left(len(distances), keep, own)
+    best = snapshot.nearest(distances, min(n, MOST), keep, own)
     results = images_of(seen, rows.ids[best].tolist(), distances[best])
     return Found(seen.describe(), list(known), results, searched, within)
+
+
+def _left(n: int, keep: Bool[np.ndarray, " n"] | None, own: Int64[np.ndarray, " m"]) -> int:
+    """Return how many of n rows are kept and are not the queries themselves."""
+    own = np.unique(own)
+    if keep is None:
+        return n - len(own)
+    return int(np.count_nonzero(keep)) - int(np.count_nonzero(keep[own]))
 
 
 class Resolver:

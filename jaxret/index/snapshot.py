@@ -156,14 +156,31 @@ def distances(snapshot: Snapshot, query: Shaped[np.ndarray, " w"]) -> Num[np.nda
 
 
 def nearest(
-    values: Num[np.ndarray, " n"], k: int, keep: Bool[np.ndarray, " n"] | None = None
-) -> Int64[np.ndarray, " m"]:
-    """Return the k rows of the least values, ascending; of equal ones the first row first."""
+    values: Num[np.ndarray, " n"],
+    k: int,
+    keep: Bool[np.ndarray, " n"] | None = None,
+    without: Int64[np.ndarray, " m"] | None = None,
+) -> Int64[np.ndarray, " k"]:
+    """Return the k rows of the least values, ascending; of equal ones the first row first.
+
+    Args:
+        values: one for each row.
+        k: how many rows at most.
+        keep: which rows may be found; None for all.
+        without: a few rows that may not.
+
+    Returns:
+        k rows, or all that may be found.
+    """
+    without = np.empty(0, np.int64) if without is None else np.unique(without)
     if keep is None:
-        return least_rows(values, k)
-    left_out = len(values) - int(np.count_nonzero(keep))
-    if left_out > MANY:
-        kept = np.flatnonzero(keep)
-        return kept[least_rows(values[kept], k)]
-    found = least_rows(values, k + left_out)  # k of them are kept
-    return found[keep[found]][:k]
+        found = least_rows(values, k + len(without))
+    else:
+        left_out = len(values) - int(np.count_nonzero(keep)) + len(without)
+        if left_out > MANY:
+            kept = np.flatnonzero(keep)
+            found = kept[least_rows(values[kept], k + len(without))]
+        else:
+            found = least_rows(values, k + left_out)
+            found = found[keep[found]]
+    return found[~np.isin(found, without)][:k]

@@ -69,7 +69,7 @@ def distances(
     flat = np.ascontiguousarray(codes).reshape(-1).view(word)
     tile = max(1, min(n, STRETCH // (w * word().itemsize)))
     # One long axis: over rows of a few words NumPy is four times as slow.
-    repeated = np.tile(np.ascontiguousarray(query).view(word), tile)
+    repeated = np.tile(np.tile(np.ascontiguousarray(query).view(word), 64), -(-tile // 64))
 
     def scan(tiles):
         # The same memory again and again: fresh memory doubles the time.
