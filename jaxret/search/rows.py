@@ -1,7 +1,7 @@
 """Codes as they lie in rows, in memory or in a mapped file, searched by NumPy: exact, without JAX.
 
 Nothing is imported, laid out or compiled, so a process answers its first searches at once. The rows
-are read once for each query, in stretches that fit a near cache, on all cores.
+are read once for each query, in stretches that fit a cache, on all cores.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
 QUICK = 2**19  # words that NumPy compares in less time than it takes to start a program
 HANDFUL = 4  # queries
 BYTES = 4  # beside a row during a search, about
-STRETCH = 2**19  # bytes of codes that are worked on at once: they fit a near cache
-THREADED = 8  # stretches: of fewer, threads cost more than they save
+STRETCH = 2**20  # bytes of codes that are worked on at once: they fit a cache
+THREADED = 4  # stretches: of fewer, threads cost more than they save
 FOLDS = 64  # distances behind each minimum
 SPARSE = 4  # minima for each neighbor: of fewer, they are a poor bound
 
