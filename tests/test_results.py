@@ -46,6 +46,9 @@ NO_BASELINE = (
     "photos:landmarks36",
     "hashing:unsupervised",  # ITQ of the same features is one of its rows
     "hashing:supervised",
+    "hashing:descriptors",
+    "hashing:lsh-tables",
+    "hashing:cifar100",  # features that nothing trains further are rows of it
     "landmarks:models-caltech101",
     "landmarks:models-landmarks36",
     "sahu:cifar4",

@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 def _k_means(seed: int, sample: np.ndarray, words: int) -> Params:
     from sklearn.cluster import KMeans
 
-    found = KMeans(words, n_init=1, max_iter=ROUNDS, random_state=seed).fit(sample)
+    found = KMeans(words, n_init="auto", max_iter=ROUNDS, random_state=seed).fit(sample)
     return {"centres": found.cluster_centers_.astype(np.float32)}
 
 
