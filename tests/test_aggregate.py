@@ -93,3 +93,8 @@ def test_descriptors_may_be_computed_before():
         hasher.encode(params, np.zeros((2, 100), np.float32))
     with pytest.raises(ValueError, match="words must be at least 2"):
         hashers.HASHERS["bow"](4, words=1)
+
+
+def test_a_kind_that_is_none_is_refused_with_those_that_are():
+    with pytest.raises(ValueError, match="kind must be one of bow, vlad, fisher, got 'bag'"):
+        aggregate.aggregate_hasher("bag", 4)

@@ -117,7 +117,16 @@ def aggregate_hasher(kind: str, dims: int, *, words: int | None = None) -> Hashe
         kind: a key of KINDS.
         dims: numbers of a code, at most as many as a vector has and as there are images.
         words: how many are learned; None: 256 for bow, else 16.
+
+    Returns:
+        Hasher.
+
+    Raises:
+        ValueError: for a kind that is none, and for sizes that are no whole numbers. fit raises it
+            where there are fewer descriptors than words.
     """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     own = KINDS[kind]
     check_whole("dims", dims)
     words = own.words if words is None else words
