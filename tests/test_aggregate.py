@@ -56,7 +56,7 @@ def test_descriptors_at_their_words_leave_nothing_and_others_their_differences()
     np.testing.assert_allclose(aggregate.bag_of_words(params, x), [[0.5, 0.5], [1, 0]])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_fisher_vector_is_the_gradient_of_the_likelihood():
     data = RNG.normal(size=(300, 3)) * [1, 2, 3] + RNG.integers(0, 2, (300, 1)) * 5
     mixture = GaussianMixture(2, covariance_type="diag", random_state=0).fit(data)
@@ -80,7 +80,7 @@ def test_a_fisher_vector_is_the_gradient_of_the_likelihood():
     np.testing.assert_allclose(aggregate.fisher(params, x)[0], expected.reshape(-1), atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_descriptors_may_be_computed_before():
     images = RNG.integers(0, 256, (12, 20, 20, 1), np.uint8)
     hasher = hashers.HASHERS["vlad"](4, words=3)

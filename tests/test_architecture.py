@@ -201,7 +201,7 @@ def test_both_names_of_help_give_the_same_text(script):
     assert cpu_seconds(script, "-h", limit=9)[1] == cpu_seconds(script, "--help", limit=9)[1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_built_wheel_works_where_the_sources_are_not(tmp_path):
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--no-deps", f"--wheel-dir={tmp_path}", str(ROOT)]

@@ -81,7 +81,7 @@ def test_codes_around_centres_are_nearer_to_each_other_than_random_ones():
     assert abs(np.bitwise_count(codes ^ other).sum(axis=1).mean() - 64 * 2 * 7 / 64) < 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_approximate_indexes_are_timed_with_their_recall(tmp_path):
     pytest.importorskip("faiss")
     flags = "--n=3000 --bits=64 --d= --queries=4 --k=5 --seconds=0.1 --approximate --centres=30"

@@ -126,7 +126,7 @@ def test_a_known_overlap_is_documented_and_not_measured(monkeypatch):
 
 
 @real_data
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("key", protocols.KNOWN_OVERLAP, ids=" ".join)
 def test_the_known_overlap_is_what_the_files_share(key):
     dataset, name = key

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow
+from marks import soak
 
 from jaxret import train
 from jaxret.features import FeaturesError
@@ -79,13 +79,13 @@ def relative_error(features, size):
 
 
 @needs_weights
-@pytest.mark.parametrize("size", [128, *slow(160, 224)])
+@pytest.mark.parametrize("size", [128, *soak(160, 224)])
 def test_features_equal_those_of_pytorch(size):
     assert relative_error(folded_program()(pictures(size)), size).max() < 1e-5
 
 
 @needs_weights
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_plain_form_gives_the_features_of_pytorch_too():
     variables = read_variables(weights_file())
     features = jax.jit(EfficientNet().apply)(variables, pictures(128))

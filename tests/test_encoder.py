@@ -387,7 +387,7 @@ def test_an_encoder_that_this_version_cannot_make_is_refused(kept, changes, reas
         keep.load_encoder(kept[0])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_hashers_do_not_share_a_digest(tmp_path):
     x = images()
     digests = set()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marks import slow, soak
+from marks import soak
 
 from jaxret.gallery import Gallery, GalleryError, store, validate
 from jaxret.search import CodeLayout, VectorLayout, rows, select
@@ -104,7 +104,7 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
+@pytest.mark.parametrize("kind", ["codes", *soak("vectors")])
 @given(start=st.sampled_from([0, 1, 20, 200, None]), steps=STEPS)
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_a_gallery_equals_a_dictionary_whatever_is_done_to_it(kind, start, steps, tmp_path_factory):
@@ -230,7 +230,7 @@ def test_a_gallery_does_not_change_when_the_array_it_came_from_does():
 # Searching.
 
 
-@pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
+@pytest.mark.parametrize("kind", ["codes", *soak("vectors")])
 @pytest.mark.soak
 def test_a_mapped_search_in_tiles_equals_a_search_in_memory(kind, tmp_path):
     draw, make = MAKERS[kind]
@@ -312,7 +312,7 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
-@pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
+@pytest.mark.parametrize("kind", ["codes", *soak("vectors")])
 @pytest.mark.parametrize("blocks", [0, 4])
 def test_growing_does_not_compile_at_each_add(kind, blocks):
     draw, make = MAKERS[kind]
@@ -333,7 +333,7 @@ def test_growing_does_not_compile_at_each_add(kind, blocks):
     assert COMPILED == []
 
 
-@pytest.mark.parametrize("kind", ["codes", *slow("vectors")])
+@pytest.mark.parametrize("kind", ["codes", *soak("vectors")])
 def test_a_gallery_that_grew_finds_all_that_it_holds(kind):
     draw, make = MAKERS[kind]
     values, last = draw(0, BLOCKS[kind] + 40), draw(2, 1)
@@ -741,7 +741,7 @@ def test_a_gallery_that_an_earlier_version_saved_still_opens(tmp_path):
         assert gallery.labels_of([8, 3]).tolist() == [-1, 1]
 
 
-@pytest.mark.parametrize("kind", ["vectors", *slow("codes")])
+@pytest.mark.parametrize("kind", ["vectors", *soak("codes")])
 def test_folders_opened_together_are_searched_as_one_gallery(kind, tmp_path):
     values, make = MAKERS[kind][0](0, 30), MAKERS[kind][1]
     ids, names = np.arange(100, 130)[::-1], [f"image {row}" for row in range(30)]

@@ -280,7 +280,7 @@ def test_last_blocks_see_maps_alone(shape, settings, said):
 
 
 @needs_weights
-@pytest.mark.slow
+@pytest.mark.soak
 def test_last_blocks_start_from_the_pretrained_network_and_keep_its_depthwise_kernels():
     x = (10 * RNG.normal(size=(8, 192))).astype(np.float16)  # small ones leave no feature above 0
     labels = np.arange(8) % 2

@@ -210,7 +210,7 @@ def test_labels_beat_photo_where_features_do_not_tell_classes_apart():
     assert apart[same].mean() < 0.5 * apart[~same].mean()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_images_without_a_label_are_left_out():
     x, labels = classes()
     more = np.concatenate([x, 100 + vectors(5, 16)])

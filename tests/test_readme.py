@@ -28,7 +28,7 @@ def test_the_examples_are_python_and_name_what_jaxret_has():
                 assert hasattr(jaxret, name), name
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_examples_run_and_find_the_right_digits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # What the README's first command leaves, after fewer epochs.

@@ -68,7 +68,7 @@ def test_candidates_share_all_bits_of_a_table_with_the_query():
     np.testing.assert_array_equal(list(search_tables.candidates(asked, kept)), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_more_tables_find_more_and_longer_buckets_read_less(tmp_path):
     def scores(bits, count):
         flags = ("--dataset=digits", "--features=pixels", f"--bits={bits}")

@@ -359,7 +359,7 @@ def pictures_of_hard_names():
     yield viz.precision_curves({label: dict.fromkeys(NAMES, curve)}, {label: curve})
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_broken_tex_and_names_that_are_not_utf_8_do_not_break_a_picture():
     for figure in pictures_of_hard_names():
         figure.draw_without_rendering()  # lays out, and parses, all text
