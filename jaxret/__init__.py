@@ -4,8 +4,9 @@ Images become codes, codes are packed and searched, neighbors are scored: one mo
 Names are imported when they are first used, so that `import jaxret` loads neither JAX nor NumPy.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxret.lazy import getter
 
 __version__ = "0.2.0"
 
@@ -55,7 +56,6 @@ _HOMES = {
     "search": ("Neighbors", "euclidean_topk", "hamming_topk"),
     "gallery": ("Gallery",),
 }  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = frozenset({
     "app", "augment", "checkpoint", "codes", "data", "divergences", "encoder", "evaluate",
     "features", "gallery", "hashers", "index", "inputs", "losses", "metrics", "models", "positives",
@@ -98,15 +98,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"jaxret.{_HOME[name]}"), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"jaxret.{name}")
-    else:
-        raise AttributeError(f"module 'jaxret' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+__getattr__ = getter(__name__, _HOMES, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,7 @@ where it is at least 0. The bits that fill up the last word are 0, so two codes 
 never differ there. What needs JAX is imported when it is first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxret.codes.words import (
     WORD_BITS,
@@ -16,6 +15,7 @@ from jaxret.codes.words import (
     num_words,
     pack_mask,
 )
+from jaxret.lazy import getter
 
 if TYPE_CHECKING:
     from jaxret.codes.device import bit, first_bits, pack, unpack, words_from_row
@@ -34,10 +34,6 @@ __all__ = [
     "words_from_row",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'jaxret.codes' has no attribute {name!r}")
-    value = getattr(importlib.import_module("jaxret.codes.device"), name)
-    globals()[name] = value
-    return value
+__getattr__ = getter(
+    __name__, {"device": ("bit", "first_bits", "pack", "unpack", "words_from_row")}
+)

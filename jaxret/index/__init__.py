@@ -3,8 +3,9 @@
 Names are imported when they are first used: what reads an index needs no JAX.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxret.lazy import getter
 
 if TYPE_CHECKING:
     from jaxret.index.groups import Duplicates, Group, duplicates
@@ -30,7 +31,6 @@ _HOMES = {
     "transfer": ("export", "merge"),
     "reader": ("Filters", "Image", "view"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Duplicates",
@@ -57,8 +57,4 @@ __all__ = [
     "view",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'jaxret.index' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"jaxret.index.{_HOME[name]}"), name)
+__getattr__ = getter(__name__, _HOMES)

@@ -3,9 +3,9 @@
 What needs JAX is imported when it is first used: a gallery's first searches do without.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from jaxret.lazy import getter
 from jaxret.search.results import MEMORY, Neighbors, Ranges
 from jaxret.search.validate import check_codes, check_vectors
 
@@ -32,7 +32,6 @@ _HOMES = {
     "sharded": ("Sharded", "shard", "sharded_topk"),
     "stream": ("streamed_topk",),
 }  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "MEMORY",
@@ -55,10 +54,4 @@ __all__ = [
     "streamed_topk",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'jaxret.search' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"jaxret.search.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = getter(__name__, _HOMES)
