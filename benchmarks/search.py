@@ -45,7 +45,7 @@ PEER_VECTORS = 2000  # but at least this many vectors: with 1,000 faiss has a fi
 def random_codes(rng: np.random.Generator, n: int, bits: int, centres: int = 0) -> np.ndarray:
     """Return packed random codes, u32[n w]; the padding bits of the last word are 0.
 
-    With centres, a code is one of so many, always the same ones, in which bits are flipped.
+    With centres, a code is one of that many fixed random codes with some of its bits flipped.
     """
     words = rng.integers(0, 2**32, (n, -(-bits // 32)), dtype=np.uint32)
     if centres:
@@ -341,7 +341,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     sizes.add_argument(
         "--centres", type=int, default=0, metavar="N",
-        help="Draw codes around so many centres (default: none).",
+        help="Draw codes around this many random centres (default: none).",
     )  # fmt: skip
     sizes.add_argument(
         "--approximate", action="store_true",

@@ -127,9 +127,7 @@ class DeepSettings:
     mirror: bool = True  # augmentation: mirror images at random,
     crop: float = 0.125  # move them by up to this share of their side,
     cutout: float = 0.0  # and blank a square of this share of their side
-    ema: float = (
-        0.0  # encode by the exponential mean of the weights that keeps so much; 0: the last
-    )
+    ema: float = 0.0  # share that averaged weights keep at each step; 0: encode by the last
     dtype: str = "float32"  # of convolutions; weights and statistics are float32
     epochs: int = 86
     batch_size: int = 128

@@ -21,7 +21,7 @@ COPIED = 32  # images that are altered, at most one in SHARE
 SHARE = 16
 REACH = 0.75  # of the altered copies are within the default radius of duplicates
 SIDE = 1024  # pixels; larger originals are altered at this size
-GROWTH = 2  # an index that has grown so much is calibrated again
+GROWTH = 2  # an index is calibrated again once it has grown by this factor
 
 
 def calibrate(catalogue: Catalogue, root: Path, coder: Any) -> None:

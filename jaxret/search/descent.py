@@ -13,6 +13,7 @@ from jaxtyping import Array, Int32, UInt, UInt32
 from jaxret.codes import bit
 from jaxret.search import hopper, passes
 from jaxret.search.blocks import CLUSTER, GROUP, LANES, alive_groups, locate, whole_groups
+from jaxret.search.results import far_type
 from jaxret.search.select import LITTLE, ascending, smallest
 
 NO_ROW = 0xFFFFFFFF
@@ -48,7 +49,7 @@ def nearest_rows(
 
 def _cluster_minima(query, codes, alive, masked) -> UInt[Array, "b q 64"]:
     """The least distance in each cluster, the greatest of the type where it has no row."""
-    far = passes.far_type(codes.shape[1])
+    far = far_type(codes.shape[1])
     if masked or not hopper.takes(codes.shape[1]):
         return _by_counts(query, codes, alive, masked)
     minima = lax.platform_dependent(

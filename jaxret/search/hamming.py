@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int32, UInt, UInt32
+from jaxtyping import Array, Int32, UInt32
 
 from jaxret.codes import mask_of_rows
 from jaxret.search import descent, host, passes, scan, select, validate
@@ -27,7 +27,7 @@ from jaxret.search.blocks import (
 )
 from jaxret.search.counting import nearest_rows
 from jaxret.search.descent import distances_of, member
-from jaxret.search.results import NEVER
+from jaxret.search.results import NEVER, far_type
 from jaxret.search.select import Compiled, ascending, noinline, smallest
 
 NO_ROW = np.uint32(0xFFFFFFFF)  # the same before results are finished
@@ -49,14 +49,15 @@ def topk(
     on_cpu = select.on_cpu(codes)
     on_host = on_cpu and not traced
     most = k if traced else select.few_lengths(k)
-    scanned = on_host and (k > few(capacity, on_host) or len(query) * scan.FAR <= codes.nbytes)
+    scans = on_host and far_type(words) is not np.uint32  # it counts how often each distance is
+    scanned = scans and (k > few(capacity, scans) or len(query) * scan.FAR <= codes.nbytes)
     program = codes.shape, query.shape, mask is None or mask.shape, scanned or most
     if on_host and host.answers(program, len(query), words, int(size)):
         return host.topk(query, mask, codes, int(size), k, memory)
     if scanned:
         return scan.topk(query, mask, codes, int(size), k, memory)
-    search, finish = _way(capacity, k, most, on_cpu, few(capacity, on_host))
-    per_query = bytes_of_query(capacity, words, k, on_host)
+    search, finish = _way(capacity, k, most, on_cpu, few(capacity, scans))
+    per_query = bytes_of_query(capacity, words, k, scans)
     # There no cache holds a tile, and fewer tiles are fewer launches.
     sizes = {} if on_cpu else {"near": memory, "most": select.MOST_ON_ACCELERATOR}
     found = (
@@ -76,21 +77,21 @@ def _way(capacity, k, most, on_cpu, few):
     return partial(_SORT_ALL, k=k), select.as_they_are
 
 
-def few(capacity: int, on_host: bool = False) -> int:
+def few(capacity: int, scans: bool = False) -> int:
     """Return up to how many neighbors are found through the minima of groups.
 
-    Beyond, a scan costs less on a host, and counting elsewhere.
+    Beyond, a scan costs less where there is one, and counting elsewhere.
     """
     groups = capacity // GROUP
-    return min(4 * (FEW + groups // 256) if on_host else FEW + groups // 256, 512)
+    return min(4 * (FEW + groups // 256) if scans else FEW + groups // 256, 512)
 
 
-def bytes_of_query(capacity: int, words: int, k: int, on_host: bool) -> int:
+def bytes_of_query(capacity: int, words: int, k: int, scans: bool) -> int:
     """Return about how much memory a query needs beside the codes, by the way it is searched."""
     groups = capacity // GROUP
-    if k <= few(capacity, on_host):
+    if k <= few(capacity, scans):
         return groups * 2 + k * GROUP * 8 * words
-    if on_host:
+    if scans:
         return scan.bytes_of_query(groups, words)
     if k * LARGE <= capacity:
         return groups * 16 + k * (64 + 4 * words)
@@ -139,27 +140,6 @@ def count_nearest(
     return nearest_rows(query, codes, alive, mask is not None, k, size >= 0)
 
 
-def all_distances(
-    query: UInt32[Array, "q w"],
-    mask: UInt32[Array, "p v"] | None,
-    codes: UInt32[Array, "m w 32 64"],
-    size: Int32[Array, ""],
-) -> tuple[UInt[Array, "q n"]]:
-    """The distances to all rows, in their order; the greatest of the type where there is none."""
-    far = passes.far_type(codes.shape[1])
-    rows = noinline(size >= 0, in_rows, codes)
-    distances = passes.sum_of_words(
-        len(rows),
-        lambda word: lax.population_count(query[:, word, None] ^ rows[None, word]),
-        (len(query), rows.shape[1]),
-    )
-    row = jnp.arange(rows.shape[1])[None]
-    there = row < size
-    if mask is not None:
-        there = there & mask_of_rows(mask)
-    return (jnp.where(there, distances, jnp.iinfo(far).max).astype(far),)
-
-
 def sort_all(
     query: UInt32[Array, "q w"],
     mask: UInt32[Array, "p v"] | None,
@@ -168,10 +148,17 @@ def sort_all(
     k: int,
 ) -> tuple[Int32[Array, "q k"], Int32[Array, "q k"]]:
     """The k nearest rows, by sorting all of them on the device."""
-    (distances,) = all_distances(query, mask, codes, size)
+    rows = noinline(size >= 0, in_rows, codes)
+    distances = passes.sum_of_words(
+        len(rows),
+        lambda word: lax.population_count(query[:, word, None] ^ rows[None, word]),
+        (len(query), rows.shape[1]),
+    )
     row = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
-    none = distances == jnp.iinfo(distances.dtype).max
-    distances = jnp.where(none, NO_ROW, distances.astype(jnp.uint32))
+    there = row < size
+    if mask is not None:
+        there = there & mask_of_rows(mask)
+    distances = jnp.where(there, distances, jnp.uint32(NO_ROW))
     return _as_neighbors(*_by_distance(distances, row, k))
 
 

@@ -19,8 +19,8 @@ from jax import lax
 from jaxtyping import Array, Float, UInt, UInt32
 
 from jaxret.codes import WORD_BITS, bit
-from jaxret.search import passes
 from jaxret.search.blocks import BLOCK, CLUSTER, GROUP, LANES
+from jaxret.search.results import far_type
 
 SIGN = jnp.float8_e4m3fn
 QUERIES = 128  # that a warpgroup multiplies: two of 64, the least that the instruction takes
@@ -91,7 +91,7 @@ def cluster_minima(
     def minima(some):
         rows = _signs(some.transpose(0, 2, 3, 1).reshape(-1, words))
         best = _greatest(signs, rows)[:, :queries]
-        return ((bits - best) * 0.5).astype(passes.far_type(words))
+        return ((bits - best) * 0.5).astype(far_type(words))
 
     if blocks <= at_once:
         return minima(codes)

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Int32, UInt, UInt32
 
 from jaxret.codes import mask_of_rows
-from jaxret.search import passes, select
+from jaxret.search import select
 from jaxret.search.blocks import BLOCK, CLUSTER, GROUP, by_row
-from jaxret.search.results import NEVER
+from jaxret.search.results import NEVER, far_type
 from jaxret.search.threads import on_host_threads
 
 BUDGET = 2**25  # words that NumPy compares for one program: some tenths of a second
@@ -72,7 +72,7 @@ def all_distances(
 ) -> UInt[np.ndarray, "q n"]:
     """Return the distance of each query to all rows, in their order."""
     words = codes.shape[1]
-    distances = np.zeros((len(query), *codes[:, 0].shape), passes.far_type(words))
+    distances = np.zeros((len(query), *codes[:, 0].shape), far_type(words))
     for word in range(words):
         distances += np.bitwise_count(query[:, word, None, None, None] ^ codes[:, word])
     return by_row(distances)

@@ -16,13 +16,9 @@ from jaxtyping import Array, Int, Int32, Shaped, UInt, UInt32
 
 from jaxret.codes import bit
 from jaxret.search.blocks import CLUSTER, GROUP
+from jaxret.search.results import far_type
 
 UNROLLED = 128  # population counts in one fused loop; longer chains are cut into steps
-
-
-def far_type(words: int) -> type[Any]:
-    """The least unsigned type that holds any distance and, as its maximum, "no row"."""
-    return jnp.uint8 if 32 * words < 255 else jnp.uint16
 
 
 def group_minima(

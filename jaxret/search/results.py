@@ -15,6 +15,11 @@ NEVER = np.iinfo(np.int32).max  # the distance past the end of a gallery of code
 FIRST, FACTOR = 32, 10  # neighbors at first, and how many times more where all are within
 
 
+def far_type(words: int) -> type[np.uint8] | type[np.uint16] | type[np.uint32]:
+    """Return the least unsigned type that holds any distance of codes and, at its maximum, none."""
+    return np.uint8 if 32 * words < 255 else np.uint16 if 32 * words < 2**16 - 1 else np.uint32
+
+
 class Neighbors(NamedTuple):
     """The nearest rows of a gallery to each query.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Num, UInt, UInt8, UInt32
 
 from jaxret.codes import mask_of_rows
-from jaxret.search.results import NEVER
+from jaxret.search.results import NEVER, far_type
 from jaxret.search.threads import on_host_threads
 
 BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
@@ -49,11 +49,6 @@ def topk(
         there = int(np.searchsorted(values, far))  # rows that no mask leaves out
         least[i, :there], row[i, :there] = values[:there], nearest[:there]
     return least, row
-
-
-def far_type(words: int) -> type[np.uint8] | type[np.uint16] | type[np.uint32]:
-    """Return the least unsigned type that holds any distance and, as its maximum, "no row"."""
-    return np.uint8 if 32 * words < 255 else np.uint16 if 32 * words < 2**16 - 1 else np.uint32
 
 
 def distances(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int32, UInt, UInt32
 from jaxret.codes import bit
 from jaxret.search import passes, select
 from jaxret.search.blocks import CLUSTER, GROUP, LANES, alive_groups
-from jaxret.search.results import NEVER
+from jaxret.search.results import NEVER, far_type
 from jaxret.search.select import Compiled, noinline
 from jaxret.search.threads import on_host_threads
 
@@ -24,7 +24,7 @@ FAR = 2**22  # bytes of codes for each query: what lies so far from the core is 
 NEAR = 2**24  # bytes that are written for the queries of a tile: what fits a cache, about
 SHARE = 8  # up to one group in so many is looked into by itself
 SPARSE = 4  # groups for each neighbor: of fewer, their minima are a poor bound
-SMALL = 2**16  # rows whose number fits one word together with a distance
+SMALL = 2**16  # rows whose number fits one word together with a distance of 16 bits
 
 
 def topk(
@@ -51,7 +51,7 @@ def topk(
 
 def bytes_of_query(groups: int, words: int) -> int:
     """Return about how much memory a query needs beside the codes."""
-    return groups * GROUP * (1 + np.dtype(passes.far_type(words)).itemsize)
+    return groups * GROUP * (1 + np.dtype(far_type(words)).itemsize)
 
 
 def all_distances(
@@ -66,7 +66,7 @@ def all_distances(
     a row. Where there is no mask, the rows past the end have the distance of the last row.
     """
     words = codes.shape[1]
-    far = passes.far_type(words)
+    far = far_type(words)
     none = jnp.uint32(jnp.iinfo(far).max)
     alive = alive_groups(mask, size, codes.shape[0] * LANES)
 
