@@ -355,6 +355,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--markdown", type=Path, metavar="FILE", help="Write all cases as tables into this file."
     )
     options = parser.parse_args(arguments)
+    if options.centres < 0:
+        parser.error(f"--centres must be at least 0, got {options.centres}")
     if options.quick:
         defaults = (60_000, 1_000_000), (64,), (64,), (1, 100), (10, 100)
         options.seconds = min(options.seconds, 1)

@@ -199,12 +199,18 @@ def curves_of(path: Path) -> "dict[str, tuple[np.ndarray, np.ndarray]]":
     import numpy as np
 
     curves = {}
-    for row in json.loads(path.read_text())["rows"]:
-        for column in ("as_published", "ours"):
-            if row[column]:
-                at = row["metrics"][column]
-                points = [*(at[f"precision@{k}"] for k in PRECISION_KS[:-1]), row[column]["mean"]]
-                curves[row["name"]] = np.asarray(PRECISION_KS), np.asarray(points)
+    try:
+        for row in json.loads(path.read_text())["rows"]:
+            for column in ("as_published", "ours"):
+                if row[column]:
+                    at = row["metrics"][column]
+                    first = (at[f"precision@{k}"] for k in PRECISION_KS[:-1])
+                    points = np.asarray([*first, row[column]["mean"]])
+                    curves[row["name"]] = np.asarray(PRECISION_KS), points
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--curves: {path} is not the table.json of reproduce.py --table=jimenez2017:curves"
+        ) from error
     return curves
 
 
@@ -253,8 +259,8 @@ def draw_together(runs: list[Run], into: Path, curves: "dict[str, Any]") -> None
 def main(config: FiguresConfig) -> None:
     """Draw each run, then all."""
     into = Path(config.workdir)
-    runs = [draw_run(folder, into, config.data_dir) for folder in config.folders()]
     curves = curves_of(Path(config.curves)) if config.curves else {}
+    runs = [draw_run(folder, into, config.data_dir) for folder in config.folders()]
     if runs:
         draw_together(runs, into, curves)
     else:

@@ -151,7 +151,9 @@ def main(config: ReproduceConfig) -> None:
             folder = folder / name.split(":")[1]
         harness.write_whole(folder / "table.json", json.dumps(result, indent=1) + "\n")
         harness.write_whole(folder / "table.md", markdown(result))
-        if chosen[name].axis:
+        columns = ("published", *COLUMNS)
+        known = any(row[column] is not None for row in result["rows"] for column in columns)
+        if chosen[name].axis and known:
             harness.save_figure(folder / "plots" / "table.png", chart(chosen[name], result))
         print(markdown(result))
 
