@@ -64,7 +64,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the long tests whose option is not given."""
+    """Skip the long tests whose option is not given, and let soaks take as long as they need."""
+    for item in items:
+        if item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.timeout(0))
     for name, description in LONG.items():
         if config.getoption(f"--{name}"):
             continue

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import types
 import typing
 from pathlib import Path
@@ -306,12 +307,18 @@ def test_the_page_asks_no_other_host():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_when_it_is_told_to(root, number, tmp_path):
+@pytest.mark.parametrize("delay", [0, 0.02, 0.3])
+def test_it_ends_when_it_is_told_to(root, number, delay, tmp_path):
     command = [sys.executable, "-m", "jaxret.app.cli", "serve", str(root), "--port", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, cwd=tmp_path, **pipes) as process:
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=\S{43}\n", process.stdout.readline())
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        try:
+            address = process.stdout.readline()
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=\S{43}\n", address)
+            time.sleep(delay)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, out) == (0, "")
     assert "Traceback" not in err

@@ -13,7 +13,7 @@ import threading
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from jaxret.app.output import tell
 from jaxret.app.server.answers import Answers
@@ -67,11 +67,8 @@ def serve(
         PhotoIndexError: where there is no index, the address cannot be had, or a package is
             missing.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    with (
-        prepared(index, host=host, port=port, with_token=with_token) as page,
-        _until_stopped(),
-    ):
+    with prepared(index, host=host, port=port, with_token=with_token) as page:
+        _end_by_signals(page.server)
         if not is_loopback(host):
             tell(
                 f"warning: {host} is reached from other machines, and the connection is not "
@@ -155,15 +152,18 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _stop(*_: Any) -> NoReturn:
-    raise SystemExit(0)
+def _end_by_signals(server: Any) -> None:
+    """Let Ctrl-C and SIGTERM end a server as soon as it runs: it does so itself only from then on.
 
+    A handler that raises would not do: what it raises is dropped where it happens to interrupt the
+    callback of a weak reference, and importing calls many of them.
+    """
 
-@contextlib.contextmanager
-def _until_stopped() -> Iterator[None]:
-    """Take Ctrl-C and SIGTERM for the usual end."""
-    with contextlib.suppress(KeyboardInterrupt):
-        yield
+    def stop(*_: Any) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 @contextlib.contextmanager
