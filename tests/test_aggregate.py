@@ -19,6 +19,7 @@ def found(image):
     return x.reshape(-1, 4, 4, DIRECTIONS)
 
 
+@pytest.mark.slow
 def test_a_ramp_points_all_gradients_in_its_direction():
     across = np.broadcast_to(np.arange(32) * 7, (32, 32))
     for direction, image in enumerate((across, across.T, across[:, ::-1], across.T[::-1])):
@@ -35,12 +36,14 @@ def test_brightness_and_contrast_change_nothing():
     np.testing.assert_allclose(found(image), found(image + 100), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mirrored_image_has_mirrored_descriptors():
     image = RNG.integers(0, 256, (16, 16))
     mirrored = found(image[:, ::-1])[:, :, ::-1]
     np.testing.assert_allclose(mirrored[..., [4, 3, 2, 1, 0, 7, 6, 5]], found(image), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_grid_has_a_descriptor_at_every_cell():
     x = RNG.integers(0, 256, (2, 24, 24, 3), np.uint8)
     assert descriptors(x).shape == (2, 9, LENGTH)

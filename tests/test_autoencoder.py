@@ -34,6 +34,7 @@ def step(hasher, state):
     return jax.jit(hasher.training.trainer.step)(state, hyper, jnp.asarray(IMAGES), LABELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "optimizer"),
     [pytest.param("bce", "adam", marks=pytest.mark.soak), ("mse", "adadelta")],
@@ -50,6 +51,7 @@ def test_training_lowers_the_loss_that_it_is_told_to(loss, optimizer):
     assert (info["epochs"], info["steps"]) == (40, 80)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["bce", "mse"])
 def test_the_loss_is_the_error_of_the_reconstruction(loss):
     hasher = make(loss=loss)

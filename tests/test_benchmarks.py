@@ -263,6 +263,7 @@ def test_a_second_start_skips_what_is_done_and_runs_what_failed(tmp_path, capsys
     assert json.loads((tmp_path / "results.json").read_text())["schema"] == 1
 
 
+@pytest.mark.slow
 def test_a_job_is_stopped_at_its_slots_end_and_stays_open(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_accelerator, "GRACE", 1)
     monkeypatch.setattr(run_accelerator, "START", 0.5)

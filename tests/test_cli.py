@@ -532,6 +532,7 @@ def test_an_export_holds_codes_ids_and_paths(jaxret, root, tmp_path):
     assert jaxret("export", tmp_path / "out").status == 2
 
 
+@pytest.mark.slow
 def test_shards_of_one_encoder_join_to_the_whole(jaxret, root, tmp_path):
     (encoder,) = (root / ".jaxret/model").iterdir()
     for part in (1, 2):

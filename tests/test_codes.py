@@ -62,6 +62,7 @@ def test_what_has_no_sign_is_refused(latents, message):
         codes.pack(latents)
 
 
+@pytest.mark.slow
 def test_a_mask_that_is_cut_at_any_row_keeps_its_bits():
     mask = np.random.default_rng(0).random((2, 200)) < 0.5
     words = jnp.asarray(codes.pack_mask(mask).words)

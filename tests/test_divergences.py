@@ -68,6 +68,7 @@ def test_neighbors_and_their_distances_are_those_of_the_definition(name):
     assert np.isinf(np.asarray(found.distances)[:, 30:]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRUTH)
 def test_near_ties_far_from_the_origin_are_told_apart(name):
     """Rows that differ in the fourth digit, which expanded squares in float32 rank at random."""
@@ -101,6 +102,7 @@ def test_cosine_distances_lie_between_0_and_2_and_zeros_are_at_1():
     np.testing.assert_allclose(found.distances, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRUTH)
 def test_tiles_of_queries_and_stretches_of_rows_change_nothing(name, monkeypatch):
     query, gallery = (RNG.standard_normal((n, 4)).astype(np.float32) for n in (5, 30))

@@ -78,6 +78,7 @@ def relative_error(features, size):
     return errors / np.linalg.norm(features, axis=1)
 
 
+@pytest.mark.slow
 @needs_weights
 @pytest.mark.parametrize("size", [128, *soak(160, 224)])
 def test_features_equal_those_of_pytorch(size):

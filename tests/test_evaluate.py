@@ -190,6 +190,7 @@ def test_hamming_scores_depend_on_signs_alone():
     assert plain == scaled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "name"), [(2, "map@2/retrieved"), (ROWS, "map@all/all")])
 def test_the_whole_ranking_is_the_one_that_search_returns(k, name):
     split, params = random_split(), projection()

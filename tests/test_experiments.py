@@ -188,6 +188,7 @@ def test_former_names_are_accepted_in_flagfiles_and_in_kept_results(tmp_path, ca
     assert (kept.contrastive_weight, kept.hidden) == (2.0, "7")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_same_parameters_bit_for_bit(tmp_path, monkeypatch):
     flags = ("--hidden=16", "--latent_dim=4", "--epochs=4")
     with monkeypatch.context() as patch:
@@ -385,6 +386,7 @@ def test_codes_of_two_bits_are_drawn_as_a_plane_and_by_their_balance(tmp_path, m
     assert pictures["bits"]().get_suptitle().startswith("digits-test, w")  # its data and its run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", ["gaussian", *slow("clipped")])
 def test_a_latent_plane_has_a_manifold(latent):
     config = train_vae.CONFIG(workdir="w", latent=latent, latent_dim=2, hidden="8")

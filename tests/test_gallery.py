@@ -104,6 +104,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["codes", *soak("vectors")])
 @given(start=st.sampled_from([0, 1, 20, 200, None]), steps=STEPS)
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -249,6 +250,7 @@ def test_a_mapped_search_in_tiles_equals_a_search_in_memory(kind, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_filter_keeps_the_search_to_some_rows(kind):
     draw, make = MAKERS[kind]
@@ -679,6 +681,7 @@ def test_a_k_or_radius_of_any_type_is_a_number_or_one_error():
         refused("radius must be a number, got", lambda r=radius: gallery.range_search(query, r))
 
 
+@pytest.mark.slow
 def test_a_mapped_file_that_was_cut_is_an_error_and_kills_nothing(tmp_path):
     code = """if True:
         import os, sys

@@ -12,6 +12,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from marks import slow, soak
 
 from jaxret import evaluate
 from jaxret.hashers import HASHERS, METHODS, load_encoder, save_encoder
@@ -47,13 +48,12 @@ METHOD = NETWORK | {"bits": BITS, "num_classes": CLASSES, "trunk": "dense", "hid
 SETTINGS |= dict.fromkeys(METHODS, METHOD)
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
-# The methods share one trainer: these, with a book and with pairs, stand for all in a quick run.
-QUICK = ("cnnh", "contrastive")
-# So do the three that aggregate descriptors.
-SOAK = [*(name for name in METHODS if name not in QUICK), "vlad", "fisher"]
+# The methods share one trainer: these, with a book and with pairs, stand for all of them; so do the
+# three that aggregate descriptors, and one that trains a network for all that do.
+SLOW = ["cnnh", "contrastive", "deep", "classifier", "labels", "bow", "feature_autoencoder", "mlh"]
+SOAK = [*(name for name in METHODS if name not in SLOW), "vlad", "fisher"]
 every = pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.soak) if name in SOAK else name for name in HASHERS],
+    "name", [*slow(*SLOW), *soak(*SOAK), *(name for name in HASHERS if name not in SLOW + SOAK)]
 )
 
 

@@ -180,6 +180,7 @@ def test_the_training_loss_is_the_negative_elbo_at_beta_one(likelihood):
     np.testing.assert_allclose(bound["negative_elbo_nats"], bound["nll_nats"] + bound["kl_nats"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, *soak(0.2, 5.0)])
 def test_the_bound_of_bits_is_of_true_bits_whatever_the_temperature_of_training(temperature):
     settings = {"bit_gradient": "concrete", "temperature": temperature}
@@ -226,6 +227,7 @@ def test_quantised_codes_take_the_levels_of_the_table():
     assert set(np.unique(hasher.encode(params, jnp.asarray(IMAGES)))) <= {-3.0, -1.0, 1.0, 3.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", *soak("sign", "bernoulli", "gumbel")])
 def test_a_trained_hasher_tells_two_kinds_of_image_apart(name):
     rng = np.random.default_rng(1)
@@ -364,6 +366,7 @@ def test_every_recipe_makes_a_hasher():
         assert {name: settings[name] for name in recipe.settings} == recipe.settings
 
 
+@pytest.mark.slow
 def test_positives_are_found_among_fewer_images_than_components():
     images = np.concatenate([IMAGES[:6]] * 2)  # each has one copy
     np.testing.assert_array_equal(jaxret.knn_positives(images, 1)[:, 0], (np.arange(12) + 6) % 12)

@@ -117,6 +117,7 @@ def test_numpy_search_is_that_of_a_gallery_row_for_row(n, bits, k):
         assert distances[best].tolist() == found.distances[0][: len(best)].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.9995])
 @pytest.mark.parametrize("signs", [(0, 60), (-30, 30)])
 def test_the_nearest_of_the_rows_that_are_kept_are_those_of_a_sort(share, signs):

@@ -163,6 +163,7 @@ def test_hash_centres_of_a_power_of_two_differ_in_half_of_their_bits():
     np.testing.assert_array_equal(centres @ centres.T, 16 * np.eye(16))
 
 
+@pytest.mark.slow
 def test_the_marginal_divergence_is_what_all_images_share():
     same = jnp.full((7, 3), 2.0)
     np.testing.assert_allclose(

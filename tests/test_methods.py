@@ -46,6 +46,7 @@ def test_the_gradient_of_the_weighted_likelihood_is_sigmoid_minus_similarity():
     np.testing.assert_allclose(jax.grad(loss)(u), 0.5 * (slope + slope.T) @ u, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_triplet_has_the_gradient_of_its_three_codes():
     u, same, other = (jnp.asarray(v) for v in ([0.2, 0.6], [0.9, 0.4], [0.3, 0.3]))
 
@@ -118,6 +119,7 @@ def test_ntxent_of_equal_views_and_orthogonal_others_has_its_closed_form():
     np.testing.assert_allclose(losses.ntxent(z, temperature), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_clusters_that_are_sure_even_and_shared_with_neighbors_cost_the_least():
     sure = 50 * jnp.eye(4)
     loss = losses.neighbor_clustering(jnp.concatenate([sure, sure]), 5.0)
@@ -172,6 +174,7 @@ def test_the_similarity_loss_is_that_of_the_whole_matrix():
     np.testing.assert_allclose(books.similarity_loss(h, labels, 3), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_coordinate_descent_stays_in_the_box_falls_and_ends_near_its_floor():
     labels = np.arange(200) % 10
     h, found = books.factorise_similarity(jax.random.key(0), labels, 10, 12)

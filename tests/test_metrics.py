@@ -165,6 +165,7 @@ def test_counts_by_distance_are_histograms_of_all_and_of_relevant_results(n):
         np.testing.assert_array_equal(hits[i], np.bincount(distances[i][relevant[i]], minlength=8))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     st.lists(st.integers(0, 2), min_size=5, max_size=5),
@@ -212,6 +213,7 @@ def test_without_ties_all_three_values_are_plain_average_precision(divisor, k):
         np.testing.assert_allclose(value, expected, rtol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divisor", DIVISORS)
 @pytest.mark.parametrize("k", [30, *slow(None)])
 def test_the_bounds_hold_for_every_order_and_its_mean_approaches_the_expected_value(divisor, k):

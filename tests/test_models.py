@@ -349,6 +349,7 @@ def test_a_patch_is_a_piece_of_the_image():
     assert (tokens(changed) != tokens(images)).any(axis=1).tolist() == [False, False, True, False]
 
 
+@pytest.mark.slow
 def test_attention_lets_every_patch_hear_of_every_other():
     encoder = models.AttentionEncoder((2, 2), 8, 1, 2)
     images = jax.random.uniform(jax.random.key(0), (1, 4, 4, 1))
@@ -358,6 +359,7 @@ def test_attention_lets_every_patch_hear_of_every_other():
     assert (np.abs(one - other).max(axis=1) > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_dropout_and_batch_statistics_only_matter_in_training():
     encoder = models.ConvEncoder((4,), batch_norm=True, dropout=0.5)
     images = jax.random.uniform(jax.random.key(0), (8, 6, 6, 1))

@@ -101,6 +101,7 @@ def test_the_gumbel_maximum_is_a_sample_of_the_categorical():
     np.testing.assert_allclose(sample.mean(axis=0), jax.nn.softmax(logits), atol=0.004)
 
 
+@pytest.mark.slow
 def test_a_temperature_may_differ_between_vmapped_runs():
     logits = jnp.zeros((2, 3, 4))
     noise = relax.gumbel_noise(jax.random.key(8), logits.shape)
@@ -140,6 +141,7 @@ def test_an_unknown_number_of_levels_is_refused():
         relax.quantise_uniform(Z, 3)
 
 
+@pytest.mark.slow
 def test_a_relaxed_bit_is_gumbel_softmax_of_two_classes_and_tends_to_the_bit():
     key = jax.random.key(4)
     logits = 3 * jax.random.normal(key, (6, 5))

@@ -219,6 +219,7 @@ TWO = (
 )
 
 
+@pytest.mark.slow
 def test_a_table_is_gathered_and_goes_on_where_it_stopped(tmp_path, capfd):
     spec = small(*TWO, axis="x")
     result = run(spec, tmp_path)

@@ -88,6 +88,7 @@ def test_what_bounds_cannot_certify_is_known_and_searched_exactly():
     assert certified.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [10, *soak(700)])
 def test_one_query_finds_what_it_finds_among_many_to_the_last_bit(k):
     for name, gallery in galleries().items():

@@ -33,6 +33,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vectors", *slow("codes")])
 def test_a_range_holds_all_rows_within_it_in_order(kind):
     make, distances_of, ranged = CASES[kind]

@@ -40,6 +40,7 @@ def test_pixels_are_the_code_in_the_unit_range():
     assert (params, info) == ({}, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [300, 40])  # more images than pixels, and fewer
 def test_principal_components_are_those_of_a_singular_value_decomposition(n):
     x = images(n)
@@ -58,6 +59,7 @@ def test_directions_without_variance_are_still_orthonormal():
     assert explained == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_components_of_blocks_are_those_of_all_images_at_once(monkeypatch):
     x = images(300)
     whole, *_ = fit_encode(shallow.pca_hasher(5), x)
@@ -74,6 +76,7 @@ def test_all_components_rebuild_the_images(n):
     np.testing.assert_allclose(hasher.decode(params, codes), x / 255.0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_more_components_rebuild_better_and_vectors_are_not_clipped():
     x = vectors()
     errors = []

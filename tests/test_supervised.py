@@ -29,6 +29,7 @@ def classes_and_vectors(n=90, d=8, num_classes=3, seed=0):
     return (centres[labels] + rng.normal(size=(n, d))).astype(np.float32), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUPERVISED)
 def test_what_learns_from_labels_refuses_images_without_and_leaves_unlabelled_ones_out(name):
     x, labels = classes_and_vectors()
@@ -78,6 +79,7 @@ def test_the_longest_waves_come_first_and_equal_ones_in_the_order_of_components(
     assert list(zip(component.tolist(), mode.tolist(), strict=True)) == expected
 
 
+@pytest.mark.slow
 def test_the_first_bit_cuts_the_widest_component_at_the_middle_of_its_range():
     x = vectors()
     hasher = spectral.sh_hasher(6)
@@ -234,6 +236,7 @@ def brute_force(a, c, loss):
     return (loss[distance] + (codes @ a)[:, None] + (codes @ c)[None]).max()
 
 
+@pytest.mark.slow
 def test_inference_of_mlh_is_exact_and_bounds_the_loss():
     rng = np.random.default_rng(0)
     a, c = rng.normal(size=(2, 40, 5)).astype(np.float32)

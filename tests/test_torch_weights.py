@@ -225,6 +225,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(form, tmp_path):
             read(tmp_path, content[:length])
 
 
+@pytest.mark.slow
 @both
 def test_an_altered_file_is_refused_or_gives_tensors_but_never_fails_otherwise(form, tmp_path):
     content, rng, refused = FORMATS[form](example()[0]), np.random.default_rng(0), 0

@@ -124,6 +124,7 @@ def test_what_does_not_fill_a_batch_is_left_out():
     assert int(state.step) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positives", [None, *soak(np.roll(np.arange(50), 5)[:, None])])
 def test_a_sweep_equals_the_same_runs_one_by_one(positives):
     rates = jnp.asarray([0.01, 0.05, 0.2])
