@@ -58,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the compiled programs, where this process made their folder."""
+    """Remove the compiled programs, where this process made their folder; end quickly."""
+    gc.freeze()  # else pytest, JAX and Python each look for garbage in all that was ever compiled
     if OWN_CACHE:
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
