@@ -33,7 +33,7 @@ def test_the_kept_outputs_are_of_one_whole_run_without_errors_or_paths(notebook)
     assert NOTEBOOK.stat().st_size < 500_000
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
