@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
+from jaxret.batches import in_batches
 from jaxret.train import convolution_options
 
 Images = UInt8[Array | np.ndarray, "n h w c"]
@@ -79,13 +80,7 @@ def extract(
         side = extractor.image_size
         batch_size = BATCH if jax.default_backend() != "cpu" else max(1, PIXELS // side**2)
         batch_size = min(batch_size, len(images))
-    run = _compiled(extractor.apply)
-    vectors = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        fill = np.zeros((batch_size - len(batch), *batch.shape[1:]), np.uint8)
-        vectors.append(np.asarray(run(params, np.concatenate([batch, fill])))[: len(batch)])
-    return np.concatenate(vectors)
+    return in_batches(functools.partial(_compiled(extractor.apply), params), images, batch_size)
 
 
 @functools.lru_cache(COMPILED)

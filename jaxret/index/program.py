@@ -6,6 +6,7 @@ later, where flatbuffers is installed. An index holds no program: that of a stra
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Num
 
 import jaxret
+from jaxret.batches import in_batches
 from jaxret.files import WriteError, write_whole
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"  # the environment variable; without it nothing is kept
@@ -100,17 +102,8 @@ def _batches(
     options, program = found or _export(weights, example, compiled(), file)
     run = jax.jit(program.call, compiler_options=options)
     weights = jax.device_put(weights)  # jnp.asarray would compile a copy for each shape
-    batch = example[0][0]
-
-    def run_rows(rows):
-        found = []
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            fill = np.zeros((batch - len(part), *part.shape[1:]), part.dtype)
-            found.append(np.asarray(run(weights, np.concatenate([part, fill])))[: len(part)])
-        return np.concatenate(found)
-
-    return run_rows
+    batch_size = example[0][0]
+    return lambda rows: in_batches(functools.partial(run, weights), rows, batch_size)
 
 
 def _export(weights: Weights, example: Any, compiled: Any, file: Path | None) -> Program:
