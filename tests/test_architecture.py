@@ -36,7 +36,7 @@ IMPORTS = {
     "batches": {"data"},
     "encoder": {"data", "files"},
     "gallery": {"codes", "files", "search"},
-    "features": {"batches", "models", "train"},
+    "features": {"batches", "data", "models", "train"},
     "hashers": {
         "augment",
         "batches",
