@@ -27,7 +27,7 @@ DIGEST = 32  # bytes before the content of a kept file
 BUILT_IN = ("efficientnet-lite0", "layout")  # one of a user's own may change: it is not kept
 
 Weights = Mapping[str, Any]
-Program = tuple[dict[str, str] | None, Any]  # options of the compiler, jax.export.Exported
+Program = tuple[dict[str, Any] | None, Any]  # options of the compiler, jax.export.Exported
 Run = Callable[[Num[np.ndarray, "n ..."]], Num[np.ndarray, "n d"]]
 
 
