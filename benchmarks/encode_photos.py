@@ -48,12 +48,16 @@ def network(folded: Mapping[str, Any]):
     """Return jaxret's function from photos u8[n h w 3] to features f32[n 1280]."""
     import jax
 
-    from jaxret import train
-    from jaxret.features import FEATURES
+    from jaxret.features import FEATURES, extract
 
-    apply, weights = FEATURES["efficientnet-lite0"]().apply, jax.device_put(folded["params"])
-    run = jax.jit(apply, compiler_options=train.convolution_options())
-    return lambda photos: np.asarray(run(weights, photos))
+    extractor, weights = FEATURES["efficientnet-lite0"](), jax.device_put(folded["params"])
+    on_cpu = jax.default_backend() == "cpu"
+
+    def features(photos):
+        own = extractor._replace(image_size=photos.shape[1])
+        return extract(own, photos, weights, batch_size=None if on_cpu else len(photos))
+
+    return features
 
 
 def peers_of(plain: Mapping[str, Any], folded: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,11 +33,13 @@ IMPORTS = {
     "data": {"files"},
     "search": {"codes", "lazy"},
     "train": {"inputs"},
+    "batches": {"data"},
     "encoder": {"data", "files"},
     "gallery": {"codes", "files", "search"},
-    "features": {"models", "train"},
+    "features": {"batches", "data", "models", "train"},
     "hashers": {
         "augment",
+        "batches",
         "encoder",
         "features",
         "inputs",
@@ -49,6 +51,7 @@ IMPORTS = {
     "evaluate": {"codes", "divergences", "inputs", "metrics", "search"},
     "positives": {"evaluate", "hashers", "inputs", "search"},
     "index": {
+        "batches",
         "codes",
         "data",
         "encoder",

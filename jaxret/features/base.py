@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
-from jaxret.train import convolution_options
+from jaxret.batches import in_batches
+from jaxret.data.images import num_cpus
+from jaxret.train import encoding_options
 
 Images = UInt8[Array | np.ndarray, "n h w c"]
 BATCH = 128  # images at once, on an accelerator
@@ -74,23 +76,24 @@ def extract(
         )
     if images.shape[1] != images.shape[2] or images.shape[3] not in (1, 3):
         raise ValueError(f"images must be squares, grey or RGB, got {list(images.shape[1:])}")
-    params = jax.tree.map(jnp.asarray, extractor.load() if params is None else params)
+    params = extractor.load() if params is None else params
+    if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
+        params = jax.device_put(params)  # takes milliseconds even where all is there
     if batch_size is None:
-        side = extractor.image_size
-        batch_size = BATCH if jax.default_backend() != "cpu" else max(1, PIXELS // side**2)
-        batch_size = min(batch_size, len(images))
-    run = _compiled(extractor.apply)
-    vectors = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        fill = np.zeros((batch_size - len(batch), *batch.shape[1:]), np.uint8)
-        vectors.append(np.asarray(run(params, np.concatenate([batch, fill])))[: len(batch)])
-    return np.concatenate(vectors)
+        batch_size = _fastest(extractor.image_size, len(images))
+    return in_batches(functools.partial(_compiled(extractor.apply), params), images, batch_size)
+
+
+def _fastest(side: int, count: int) -> int:
+    """Return how many of so many images to compute at once; on CPU no core is to stand idle."""
+    if jax.default_backend() != "cpu":
+        return min(BATCH, count)
+    return min(max(1, PIXELS // side**2), -(-count // num_cpus()))
 
 
 @functools.lru_cache(COMPILED)
 def _compiled(apply: Callable) -> Callable:
-    return jax.jit(apply, compiler_options=convolution_options())
+    return jax.jit(apply, compiler_options=encoding_options())
 
 
 def rgb(images: Shaped[Array | np.ndarray, "n h w c"]) -> Float[Array, "n h w 3"]:

@@ -1,6 +1,7 @@
 """Keep a trained hasher as a folder, and load it back as an encoder of images of any size."""
 
 import datetime
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from jaxret import encoder, inputs
+from jaxret.batches import in_batches
 from jaxret.encoder import EncoderError
 
 from .base import Hasher
@@ -163,21 +165,15 @@ def _first_line(error: Exception) -> str:
 
 def _bind(hasher, params, size, bits, resize, batch_size) -> Callable:
     """The function that encodes images of any size, in batches of one shape."""
-    dtype, shape = (np.uint8, inputs.ANY_SIZE) if len(size) == 3 else (np.float32, size)
+    shape = inputs.ANY_SIZE if len(size) == 3 else size
     compiled = isinstance(hasher.encode, jax.stages.Wrapped)
     encode = hasher.encode if compiled else jax.jit(hasher.encode)
-
-    def encode_batch(images):
-        if len(size) == 3:
-            images = resize(images, size)
-        missing = batch_size - len(images)
-        batch = np.concatenate([images, np.zeros((missing, *size), dtype)])
-        return np.asarray(encode(params, batch))[: len(images)]
+    prepare = functools.partial(resize, size=size) if len(size) == 3 else np.asarray
 
     def encode_images(images):
         images = np.asarray(inputs.accept(images, shape))
-        starts = range(0, len(images), batch_size)
-        codes = [encode_batch(images[first : first + batch_size]) for first in starts]
-        return np.concatenate(codes) if codes else np.zeros((0, bits), np.float32)
+        if not len(images):
+            return np.zeros((0, bits), np.float32)
+        return in_batches(functools.partial(encode, params), images, batch_size, prepare)
 
     return encode_images

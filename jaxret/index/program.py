@@ -6,6 +6,7 @@ later, where flatbuffers is installed. An index holds no program: that of a stra
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Num
 
 import jaxret
+from jaxret.batches import in_batches
 from jaxret.files import WriteError, write_whole
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"  # the environment variable; without it nothing is kept
@@ -25,7 +27,7 @@ DIGEST = 32  # bytes before the content of a kept file
 BUILT_IN = ("efficientnet-lite0", "layout")  # one of a user's own may change: it is not kept
 
 Weights = Mapping[str, Any]
-Program = tuple[dict[str, str] | None, Any]  # options of the compiler, jax.export.Exported
+Program = tuple[dict[str, Any] | None, Any]  # options of the compiler, jax.export.Exported
 Run = Callable[[Num[np.ndarray, "n ..."]], Num[np.ndarray, "n d"]]
 
 
@@ -100,17 +102,8 @@ def _batches(
     options, program = found or _export(weights, example, compiled(), file)
     run = jax.jit(program.call, compiler_options=options)
     weights = jax.device_put(weights)  # jnp.asarray would compile a copy for each shape
-    batch = example[0][0]
-
-    def run_rows(rows):
-        found = []
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            fill = np.zeros((batch - len(part), *part.shape[1:]), part.dtype)
-            found.append(np.asarray(run(weights, np.concatenate([part, fill])))[: len(part)])
-        return np.concatenate(found)
-
-    return run_rows
+    batch_size = example[0][0]
+    return lambda rows: in_batches(functools.partial(run, weights), rows, batch_size)
 
 
 def _export(weights: Weights, example: Any, compiled: Any, file: Path | None) -> Program:
@@ -118,11 +111,11 @@ def _export(weights: Weights, example: Any, compiled: Any, file: Path | None) ->
     import jax
     import jax.export
 
-    from jaxret.train import convolution_options
+    from jaxret.train import encoding_options
 
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
     program = jax.export.export(compiled)(shapes, jax.ShapeDtypeStruct(*example))
-    options = convolution_options()
+    options = encoding_options()
     if file is not None:
         content = json.dumps(options).encode() + b"\n" + bytes(program.serialize())
         with contextlib.suppress(WriteError):  # then it is traced again next time
