@@ -8,6 +8,7 @@ from typing import Any
 import harness
 
 SCATTERED = 10_000  # images in the picture of a latent space, drawn once from the gallery
+VOTES = 10  # results that vote for a query's coarse class
 # Not loss terms, of what a line of the log holds.
 LOG_BOOKKEEPING = ("epoch", "steps", "images_per_second", "seconds")
 
@@ -35,6 +36,7 @@ def common(
         history: the log's lines; none without a training.
         title: data and run, for every picture.
     """
+    from jaxret import data
     from jaxret.evaluate import encode_in_batches
 
     @functools.cache
@@ -52,6 +54,8 @@ def common(
         )
     if hasher.distance == "hamming":
         pictures["bits"] = lambda: _bits(gallery(), title)
+    if data.with_coarse_labels(protocol.query) is not None:
+        pictures["coarse"] = lambda: _coarse(hasher, params, protocol, gallery(), title)
     if hasher.encode(params, protocol.query.images[:1]).shape[1] == 2:
         pictures["latents"] = lambda: _latents(gallery(), protocol.gallery, title)
     return pictures
@@ -168,6 +172,23 @@ def _bits(codes, title):
     from jaxret import viz
 
     return viz.bit_balance(np.asarray(codes), title=title)
+
+
+def _coarse(hasher, params, protocol, codes, title):
+    import numpy as np
+
+    from jaxret import data, metrics, viz
+    from jaxret.evaluate import encode_in_batches, nearest
+
+    query = encode_in_batches(hasher.encode, params, protocol.query.images)
+    found = np.asarray(nearest(query, codes, VOTES, hasher.distance).indices)
+    true, coarse = map(data.with_coarse_labels, (protocol.query, protocol.gallery))
+    voted = np.asarray(metrics.majority_label(coarse.labels[found]))
+    names = true.class_names
+    counts = metrics.confusion_counts(true.labels, voted, len(names))
+    share = np.trace(counts) / len(voted)
+    subtitle = f"Coarse classes, as {VOTES} results vote: {share:.2%} of queries on the diagonal"
+    return viz.confusion_matrix(counts, names, title=title, subtitle=subtitle)
 
 
 def _latents(codes, gallery, title):
