@@ -25,7 +25,12 @@ def save(workdir: harness.Workdir, pictures: Pictures) -> None:
 
 
 def common(
-    hasher: Any, params: Any, protocol: Any, history: list[dict[str, Any]], title: str
+    hasher: Any,
+    params: Any,
+    protocol: Any,
+    history: list[dict[str, Any]],
+    title: str,
+    images: Callable[[], Any] | None = None,
 ) -> Pictures:
     """Return the pictures that suit any hasher: losses, neighbors, reconstructions, bits, latents.
 
@@ -35,6 +40,7 @@ def common(
         protocol: a data.Protocol.
         history: the log's lines; none without a training.
         title: data and run, for every picture.
+        images: gives the protocol with the images that vectors are of; None: there are none.
     """
     from jaxret import data
     from jaxret.evaluate import encode_in_batches
@@ -44,8 +50,10 @@ def common(
         return encode_in_batches(hasher.encode, params, protocol.gallery.images)
 
     pictures = {}
-    if protocol.query.images.ndim == 4:  # vectors are no pictures
-        pictures["retrieval"] = lambda: _neighbors(hasher, params, protocol, gallery(), title)
+    if images is not None or protocol.query.images.ndim == 4:  # vectors are no pictures
+        pictures["retrieval"] = lambda: _neighbors(
+            hasher, params, protocol, gallery(), title, images() if images else protocol
+        )
     if history:
         pictures["losses"] = lambda: _losses(history, title)
     if hasher.decode is not None:
@@ -119,7 +127,7 @@ def _losses(history, title):
     return viz.loss_curves(epochs, {n: [line[n] for line in history] for n in names}, title=title)
 
 
-def _neighbors(hasher, params, protocol, codes, title):
+def _neighbors(hasher, params, protocol, codes, title, shown_as):
     import numpy as np
 
     from jaxret import viz
@@ -127,13 +135,12 @@ def _neighbors(hasher, params, protocol, codes, title):
 
     query, gallery = protocol.query, protocol.gallery
     shown = viz.rows_across_classes(first_classes(query), 10)
-    images = query.images[shown]
     k = min(10, len(gallery.images))
-    found = nearest(hasher.encode(params, images), codes, k, hasher.distance)
+    found = nearest(hasher.encode(params, query.images[shown]), codes, k, hasher.distance)
     rows = np.asarray(found.indices)
     return viz.retrieval_grid(
-        images,
-        gallery.images[rows],
+        shown_as.query.images[shown],
+        shown_as.gallery.images[rows],
         _relevant(query.labels[shown], gallery.labels[rows]),
         np.asarray(found.distances),
         classes=class_names(query, shown),

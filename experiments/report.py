@@ -1,6 +1,7 @@
 """What a run leaves behind: scores, a kept encoder, metrics.json, a summary to read, pictures."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -137,11 +138,17 @@ def finish(
     )
     print(summary(metrics, baseline_scores, protocol, size, hasher.distance, script.ADVICE))
     title = f"{protocol.name}, {workdir.path.name}"
-    pictures = drawing.common(hasher, params, protocol, history, title)
+    images = functools.partial(_images, config, protocol)
+    pictures = drawing.common(hasher, params, protocol, history, title, images)
     if hasattr(script, "pictures"):
         pictures = {**pictures, **script.pictures(config, hasher, params, protocol, title)}
     drawing.save(workdir, pictures)
     print(f"written to {workdir.path}: {', '.join(left)}, plots/*.png, args.flags")
+
+
+def _images(config: harness.Config, protocol: Any) -> Any:
+    """Return the protocol with the images that vectors are of."""
+    return harness.load_images(config)[0] if config.extractor() else protocol
 
 
 def _keep_encoder(workdir, config, hasher, params, protocol) -> bool:

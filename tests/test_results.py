@@ -41,6 +41,7 @@ NO_BASELINE = (
     "torres2018:elbo",
     "jimenez2017:5.2",
     "jimenez2017:5.2-mnist",
+    "jimenez2017:mlh",
     "jimenez2017:5.4",
     "photos:caltech101",
     "photos:landmarks36",
