@@ -55,6 +55,7 @@ NO_BASELINE = (
     "landmarks:models-landmarks36",
     "sahu:cifar4",
     "sahu:classifier",
+    "sahu:index",
 )
 
 
