@@ -1,5 +1,6 @@
 """The script of deep methods: on features, with positives, and what it says of codes."""
 
+import drawing
 import numpy as np
 import pytest
 import report
@@ -45,6 +46,7 @@ def test_hidden_layers_of_a_method_are_its_own_unless_flags_say_otherwise(name):
     assert none.settings()["hidden"] == ()
 
 
+@pytest.mark.slow
 def test_results_of_a_query_s_coarse_class_count_as_found_there():
     names = catalogue._CIFAR100
     fine = np.asarray([names.index(n) for n in ("trout", "shark", "boy", "girl")], np.int32)
@@ -61,3 +63,19 @@ def test_results_of_a_query_s_coarse_class_count_as_found_there():
               for part in ("gallery", "query")}  # fmt: skip
     of_others = report.retrieval(config, hasher, None, protocol._replace(**others), 0)
     assert not any("coarse" in name for name in of_others)
+
+
+@pytest.mark.slow
+def test_ten_results_vote_for_the_coarse_class_of_a_query():
+    names = catalogue._CIFAR100
+    rng = np.random.default_rng(0)
+    labels = np.arange(2000, dtype=np.int32) % 100
+    book = rng.choice([-1.0, 1.0], (100, 48)).astype(np.float32)
+    gallery = data.ImageSet(book[labels], labels, names)
+    query = data.ImageSet(book[labels[:200]], labels[:200], names)
+    protocol = data.Protocol("p", gallery, gallery, query, 0)
+    hasher = hashers.Hasher(None, lambda params, codes: codes, "hamming")
+    figure = drawing.common(hasher, None, protocol, [], "title")["coarse"]()
+    assert "100.00%" in " ".join(text.get_text() for text in figure.texts)
+    ticks = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert ticks[0] == "aquatic_mammals"
