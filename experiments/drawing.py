@@ -8,6 +8,7 @@ from typing import Any
 import harness
 
 SCATTERED = 10_000  # images in the picture of a latent space, drawn once from the gallery
+VOTES = 10  # results that vote for a query's coarse class
 # Not loss terms, of what a line of the log holds.
 LOG_BOOKKEEPING = ("epoch", "steps", "images_per_second", "seconds")
 
@@ -24,7 +25,12 @@ def save(workdir: harness.Workdir, pictures: Pictures) -> None:
 
 
 def common(
-    hasher: Any, params: Any, protocol: Any, history: list[dict[str, Any]], title: str
+    hasher: Any,
+    params: Any,
+    protocol: Any,
+    history: list[dict[str, Any]],
+    title: str,
+    images: Callable[[], Any] | None = None,
 ) -> Pictures:
     """Return the pictures that suit any hasher: losses, neighbors, reconstructions, bits, latents.
 
@@ -34,7 +40,9 @@ def common(
         protocol: a data.Protocol.
         history: the log's lines; none without a training.
         title: data and run, for every picture.
+        images: gives the protocol with the images that vectors are of; None: there are none.
     """
+    from jaxret import data
     from jaxret.evaluate import encode_in_batches
 
     @functools.cache
@@ -42,8 +50,10 @@ def common(
         return encode_in_batches(hasher.encode, params, protocol.gallery.images)
 
     pictures = {}
-    if protocol.query.images.ndim == 4:  # vectors are no pictures
-        pictures["retrieval"] = lambda: _neighbors(hasher, params, protocol, gallery(), title)
+    if images is not None or protocol.query.images.ndim == 4:  # vectors are no pictures
+        pictures["retrieval"] = lambda: _neighbors(
+            hasher, params, protocol, gallery(), title, images() if images else protocol
+        )
     if history:
         pictures["losses"] = lambda: _losses(history, title)
     if hasher.decode is not None:
@@ -52,6 +62,8 @@ def common(
         )
     if hasher.distance == "hamming":
         pictures["bits"] = lambda: _bits(gallery(), title)
+    if data.with_coarse_labels(protocol.query) is not None:
+        pictures["coarse"] = lambda: _coarse(hasher, params, protocol, gallery(), title)
     if hasher.encode(params, protocol.query.images[:1]).shape[1] == 2:
         pictures["latents"] = lambda: _latents(gallery(), protocol.gallery, title)
     return pictures
@@ -115,7 +127,7 @@ def _losses(history, title):
     return viz.loss_curves(epochs, {n: [line[n] for line in history] for n in names}, title=title)
 
 
-def _neighbors(hasher, params, protocol, codes, title):
+def _neighbors(hasher, params, protocol, codes, title, shown_as):
     import numpy as np
 
     from jaxret import viz
@@ -123,13 +135,12 @@ def _neighbors(hasher, params, protocol, codes, title):
 
     query, gallery = protocol.query, protocol.gallery
     shown = viz.rows_across_classes(first_classes(query), 10)
-    images = query.images[shown]
     k = min(10, len(gallery.images))
-    found = nearest(hasher.encode(params, images), codes, k, hasher.distance)
+    found = nearest(hasher.encode(params, query.images[shown]), codes, k, hasher.distance)
     rows = np.asarray(found.indices)
     return viz.retrieval_grid(
-        images,
-        gallery.images[rows],
+        shown_as.query.images[shown],
+        shown_as.gallery.images[rows],
         _relevant(query.labels[shown], gallery.labels[rows]),
         np.asarray(found.distances),
         classes=class_names(query, shown),
@@ -168,6 +179,23 @@ def _bits(codes, title):
     from jaxret import viz
 
     return viz.bit_balance(np.asarray(codes), title=title)
+
+
+def _coarse(hasher, params, protocol, codes, title):
+    import numpy as np
+
+    from jaxret import data, metrics, viz
+    from jaxret.evaluate import encode_in_batches, nearest
+
+    query = encode_in_batches(hasher.encode, params, protocol.query.images)
+    found = np.asarray(nearest(query, codes, VOTES, hasher.distance).indices)
+    true, coarse = map(data.with_coarse_labels, (protocol.query, protocol.gallery))
+    voted = np.asarray(metrics.majority_label(coarse.labels[found]))
+    names = true.class_names
+    counts = metrics.confusion_counts(true.labels, voted, len(names))
+    share = np.trace(counts) / len(voted)
+    subtitle = f"Coarse classes, as {VOTES} results vote: {share:.2%} of queries on the diagonal"
+    return viz.confusion_matrix(counts, names, title=title, subtitle=subtitle)
 
 
 def _latents(codes, gallery, title):

@@ -38,8 +38,9 @@ class FiguresConfig:
 
     runs: str = flag("", "Draw these finished runs of train_hasher.py: work folders.")
     curves: str = flag(
-        "", "Draw the curves of this table.json, of reproduce.py --table=jimenez2017:curves, over "
-        "the published points of figure 5.5. This or --runs is required.",
+        "", "Draw the curves of this table.json: of reproduce.py --table=jimenez2017:curves over "
+        "the published points of figure 5.5, or of --table=hashing:cifar100-curves. This or --runs "
+        "is required.",
     )  # fmt: skip
     workdir: str = flag("", "Write the figures into this folder (required).")
     data_dir: str = flag(
@@ -227,6 +228,18 @@ def draw_curves(curves: "dict[str, tuple[np.ndarray, np.ndarray]]", into: Path, 
     harness.save_figure(into / "precision-published.png", figure)
 
 
+def draw_table(path: Path, into: Path) -> None:
+    """Draw the curves of a table.json: of CIFAR-10 over the published points, else alone."""
+    from jaxret import viz
+
+    curves, table = curves_of(path), json.loads(path.read_text())
+    if table["protocol"].startswith("cifar10-"):
+        draw_curves(curves, into, "cifar10: methods run by us, and as published")
+        return
+    figure = viz.precision_curves({table["title"]: curves}, {}, title=table["protocol"])
+    harness.save_figure(into / "precision.png", figure)
+
+
 def draw_together(runs: list[Run], into: Path, curves: "dict[str, Any]") -> None:
     """Draw the figures that compare runs; curves are of methods that were run elsewhere."""
     from jaxret import viz
@@ -259,12 +272,11 @@ def draw_together(runs: list[Run], into: Path, curves: "dict[str, Any]") -> None
 def main(config: FiguresConfig) -> None:
     """Draw each run, then all."""
     into = Path(config.workdir)
-    curves = curves_of(Path(config.curves)) if config.curves else {}
     runs = [draw_run(folder, into, config.data_dir) for folder in config.folders()]
     if runs:
-        draw_together(runs, into, curves)
+        draw_together(runs, into, curves_of(Path(config.curves)) if config.curves else {})
     else:
-        draw_curves(curves, into, "cifar10: methods run by us, and as published")
+        draw_table(Path(config.curves), into)
     for path in sorted(into.rglob("*.png")):
         print(path)
 

@@ -40,6 +40,7 @@ __all__ = [
     "environment",
     "flag",
     "load_data",
+    "load_images",
     "positive_integers",
     "run",
     "save_figure",
@@ -204,9 +205,20 @@ LANDMARKS = "landmarks"  # the split of the landmarks report, of scripts that va
 
 
 def load_data(config: Config) -> tuple[Any, int]:
-    """Return the protocol's images, and how many query images are in the gallery by content.
+    """Return what a run hashes, and how many query images are in the gallery: see load_images.
 
     Where the flags name features, their vectors stand in the place of the images.
+    """
+    protocol, overlap = load_images(config)
+    if not config.extractor():
+        return protocol, overlap
+    import vectors
+
+    return vectors.of_protocol(protocol, config.extractor()), overlap
+
+
+def load_images(config: Config) -> tuple[Any, int]:
+    """Return the protocol's images, and how many query images are in the gallery by content.
 
     Raises ValueError for what would fail only after training: too few images for a batch, or more
     queries in the gallery than the protocol or --allowed_overlap say.
@@ -215,7 +227,7 @@ def load_data(config: Config) -> tuple[Any, int]:
 
     dataset = _place(config)
     if config.protocol == OTHERS and config.FINDS_OTHERS:
-        return _hashed(config, _others(config, dataset)), 0
+        return _others(config, dataset), 0
     if config.protocol == LANDMARKS and config.VALIDATES:
         protocol = _landmarks(config, dataset)
     else:
@@ -235,16 +247,7 @@ def load_data(config: Config) -> tuple[Any, int]:
             "the gallery, where each finds itself; remove the copies, or accept them with "
             f"--allowed_overlap={overlap}"
         )
-    return _hashed(config, protocol._replace(known_overlap=allowed)), overlap
-
-
-def _hashed(config: Config, protocol: Any) -> Any:
-    """Return what a run hashes: images, or vectors of them."""
-    if not config.extractor():
-        return protocol
-    import vectors
-
-    return vectors.of_protocol(protocol, config.extractor())
+    return protocol._replace(known_overlap=allowed), overlap
 
 
 def _place(config: Config) -> str:

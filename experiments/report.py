@@ -1,6 +1,7 @@
 """What a run leaves behind: scores, a kept encoder, metrics.json, a summary to read, pictures."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -18,20 +19,32 @@ WORDS = {"hamming": "bits, by Hamming distance", "euclidean": "numbers, by Eucli
 def retrieval(
     config: harness.Config, hasher: Any, params: Any, protocol: Any, overlap: int
 ) -> dict[str, float]:
-    """Return the scores of searching the whole gallery; none where images have no labels."""
-    from jaxret.data.sets import has_labels
-    from jaxret.evaluate import evaluate
+    """Return the scores of searching the whole gallery; none where images have no labels.
 
-    if not (has_labels(protocol.gallery) and has_labels(protocol.query)):
+    Of CIFAR-100 scores that end in /coarse are of its 20 coarse classes.
+    """
+    from jaxret import data
+    from jaxret.evaluate import encode_in_batches, evaluate
+
+    parts = {"gallery": protocol.gallery, "query": protocol.query}
+    if not all(map(data.has_labels, parts.values())):
         return {}
-    return evaluate(
-        hasher.encode,
-        params,
-        protocol,
-        distance=hasher.distance,
-        ks=_ks(config),
-        overlap=overlap,
-    )
+    coded = {
+        name: part._replace(images=encode_in_batches(hasher.encode, params, part.images))
+        for name, part in parts.items()
+    }
+
+    def scores(labelled):
+        own = protocol._replace(**labelled)
+        options = {"distance": hasher.distance, "ks": _ks(config), "overlap": overlap}
+        return evaluate(lambda params, codes: codes, None, own, **options)
+
+    coarse = {name: data.with_coarse_labels(part) for name, part in coded.items()}
+    if None in coarse.values():
+        return scores(coded)
+    names = f"map@{config.eval_k}/retrieved", "map@all/all", f"precision@{config.eval_k}"
+    of_coarse = scores(coarse)
+    return scores(coded) | {f"{n}/coarse": of_coarse[n] for n in names if n in of_coarse}
 
 
 def _ks(config: harness.Config) -> tuple[int, ...]:
@@ -125,11 +138,17 @@ def finish(
     )
     print(summary(metrics, baseline_scores, protocol, size, hasher.distance, script.ADVICE))
     title = f"{protocol.name}, {workdir.path.name}"
-    pictures = drawing.common(hasher, params, protocol, history, title)
+    images = functools.partial(_images, config, protocol)
+    pictures = drawing.common(hasher, params, protocol, history, title, images)
     if hasattr(script, "pictures"):
         pictures = {**pictures, **script.pictures(config, hasher, params, protocol, title)}
     drawing.save(workdir, pictures)
     print(f"written to {workdir.path}: {', '.join(left)}, plots/*.png, args.flags")
+
+
+def _images(config: harness.Config, protocol: Any) -> Any:
+    """Return the protocol with the images that vectors are of."""
+    return harness.load_images(config)[0] if config.extractor() else protocol
 
 
 def _keep_encoder(workdir, config, hasher, params, protocol) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxret import data
-from jaxret.data import cifar
+from jaxret.data import catalogue, cifar
 
 real_data = pytest.mark.skipif(
     "JAXRET_DATA_DIR" not in os.environ, reason="JAXRET_DATA_DIR names no folder of real data"
@@ -299,3 +299,18 @@ def test_cifar100_of_other_content_is_refused(tmp_path, monkeypatch):
 
 def test_each_coarse_label_has_five_fine_ones():
     assert np.bincount(cifar.COARSE).tolist() == [5] * 20
+
+
+def test_coarse_labels_are_those_that_krizhevsky_lists():
+    names = catalogue._CIFAR100
+    images = np.zeros((100, 32, 32, 3), np.uint8)
+    fine = data.ImageSet(images, np.arange(100, dtype=np.int32), names)
+    coarse = data.with_coarse_labels(fine)
+    groups: dict[str, set[str]] = {}
+    for label, name in zip(coarse.labels, names, strict=True):
+        groups.setdefault(coarse.class_names[label], set()).add(name)
+    assert len(groups) == 20
+    assert groups["fish"] == {"aquarium_fish", "flatfish", "ray", "shark", "trout"}
+    assert groups["vehicles_2"] == {"lawn_mower", "rocket", "streetcar", "tank", "tractor"}
+    assert groups["people"] == {"baby", "boy", "girl", "man", "woman"}
+    assert data.with_coarse_labels(fine._replace(class_names=names[:10])) is None

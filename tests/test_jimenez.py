@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import figures
+import harness
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -15,6 +16,7 @@ import runs
 import table
 import time_hasher
 import train_hasher
+from hashing import tables as hashing
 from jimenez2017 import published as numbers
 from jimenez2017 import tables
 
@@ -34,7 +36,7 @@ def test_every_published_number_is_there_once():
     counts |= {"5.6": 80, "5.7": 80, "curves": 9}
     assert {name: len(published(name)) for name in counts} == counts
     assert all(value for name in counts for value in published(name).values())
-    others = {"losses", "losses-baselines", "baselines"}
+    others = {"losses", "losses-baselines", "baselines", "mlh"}
     assert tables.TABLES.keys() - counts == others
     assert not any(value for name in others for value in published(name).values())
 
@@ -262,6 +264,24 @@ def test_curves_of_figure_5_5_are_of_rows_that_were_run(tmp_path):
     missing = figures.FiguresConfig(curves=str(tmp_path / "no"), workdir="w")
     with pytest.raises(ValueError, match=r"--curves: .* is no file"):
         missing.check()
+
+
+def test_curves_of_other_images_stand_alone(tmp_path, monkeypatch):
+    rows = hashing.TABLES["cifar100-curves"].rows
+    assert [row.ours["bits"] for row in rows] == [48, 12, 24, 32, 48, 128, 48]
+    at = {f"precision@{k}": 0.5 - k / 10_000 for k in numbers.PRECISION_KS[:-1]}
+    kept = [{"name": row.name, "as_published": None, "ours": {"mean": 0.3},
+             "metrics": {"as_published": {}, "ours": at}} for row in rows]  # fmt: skip
+    table = {"title": "100 classes", "protocol": "cifar100-full@1000", "rows": kept}
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table))
+    drawn = {}
+    monkeypatch.setattr(harness, "save_figure", lambda path, figure: drawn.update({path: figure}))
+    figures.draw_table(path, tmp_path)
+    ((path, figure),) = drawn.items()
+    assert path.name == "precision.png"
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert names == {row.name for row in rows}
 
 
 def test_figures_of_a_folder_without_a_run_are_refused(tmp_path):

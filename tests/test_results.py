@@ -41,6 +41,7 @@ NO_BASELINE = (
     "torres2018:elbo",
     "jimenez2017:5.2",
     "jimenez2017:5.2-mnist",
+    "jimenez2017:mlh",
     "jimenez2017:5.4",
     "photos:caltech101",
     "photos:landmarks36",
@@ -48,11 +49,13 @@ NO_BASELINE = (
     "hashing:supervised",
     "hashing:descriptors",
     "hashing:lsh-tables",
+    "hashing:cifar100-curves",
     "hashing:cifar100",  # features that nothing trains further are rows of it
     "landmarks:models-caltech101",
     "landmarks:models-landmarks36",
     "sahu:cifar4",
     "sahu:classifier",
+    "sahu:index",
 )
 
 

@@ -3,9 +3,12 @@
 import dataclasses
 
 import baseline
+import drawing
 import harness
+import jax
 import numpy as np
 import pytest
+import report
 import vectors
 
 from jaxret.features import FEATURES, extract
@@ -59,6 +62,17 @@ def test_a_baseline_hashes_the_features_that_its_flags_name():
     np.testing.assert_array_equal(protocol.query.labels, plain.query.labels)
     found = extract(FEATURES["layout"](), plain.query.images[:3])
     np.testing.assert_allclose(protocol.query.images[:3], found, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_what_a_query_finds_is_drawn_as_the_images_that_vectors_are_of():
+    config = baseline.BaselineConfig(dataset="digits", workdir="w", features="layout")
+    protocol, plain = harness.load_data(config)[0], report._images(config, None)
+    hasher = make(method="lsh", bits=8)
+    params, _ = hasher.fit(jax.random.key(0), protocol.train.images)
+    drawn = drawing.common(hasher, params, protocol, [], "title", lambda: plain)["retrieval"]()
+    assert any(panel.get_images() for panel in drawn.axes)
+    assert "retrieval" not in drawing.common(hasher, params, protocol, [], "title")
 
 
 def make(**flags):

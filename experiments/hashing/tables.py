@@ -11,6 +11,7 @@ with other features, so it stands in RESULTS.md and not here.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from report import CURVE
 from table import Row, Table, flags_of
 
 from jaxret.hashers.recipes import MAPS, Recipe, on_features, on_maps
@@ -111,6 +112,18 @@ def _descriptors() -> Iterator[Row]:
         yield Row(name, None, None, settings, how)
 
 
+def _of_100_classes() -> Iterator[Row]:
+    """Yield rows of CIFAR-100, with precision of the first K."""
+    of_features = {"GreedyHash": WITH_LABELS["GreedyHash"]}
+    rows = (
+        *_rows(ITQ, (160,), (48,)),
+        *_rows(of_features, (160,), (12, 24, 32, 48, 128)),
+        *_trained_too(("GreedyHash",), (48,)),
+    )
+    for row in rows:
+        yield row._replace(ours={**(row.ours or {}), "curve": True})
+
+
 TABLE = {
     "dataset": "cifar10",
     "protocol": "cifar10-full@1000",
@@ -122,6 +135,9 @@ TABLE = {
     ),
 }  # fmt: skip
 CIFAR100 = {"dataset": "cifar100", "protocol": "cifar100-full@1000"}
+CURVES = {"metric": "precision@1000",
+          "extra_metrics": tuple(f"precision@{k}" for k in CURVE[:-1])}  # fmt: skip
+COARSE = ("map@1000/retrieved/coarse", "precision@1000/coarse")
 TABLES = {
     "unsupervised": Table("codes of pretrained features, without labels",
                           tuple(_rows(WITHOUT_LABELS, (224, 128, 96), (16, 32, 64))), "bits",
@@ -131,12 +147,11 @@ TABLES = {
                          *_rows(WITH_LABELS, (128,), (48, 12)), *_rows(LARGE, (224,), (48,)),
                          *_trained_too(("DLBHC", "GreedyHash"), (48,))),
                         "bits", **TABLE),
-    "cifar100": Table("codes of 100 classes, 50,000 labels",
-                      (*_rows(ITQ, (160,), (48,)),
-                       *_rows({"GreedyHash": WITH_LABELS["GreedyHash"]}, (160,),
-                              (12, 24, 32, 48, 128)),
-                       *_trained_too(("GreedyHash",), (48,))),
-                      "bits", **TABLE | CIFAR100),
+    "cifar100": Table("codes of 100 classes, 50,000 labels", tuple(_of_100_classes()), "bits",
+                      **TABLE | CIFAR100 | {"extra_metrics": (*TABLE["extra_metrics"], *COARSE)}),
+    "cifar100-curves": Table("precision of the first K, 100 classes",
+                             tuple(row._replace(x=None) for row in _of_100_classes()),
+                             **TABLE | CIFAR100 | CURVES),
     "descriptors": Table("descriptions of images by Euclidean distance, without labels",
                          tuple(_descriptors()), dataset="cifar10", protocol="cifar10-full@1000",
                          script="baseline", metric="map@1000/retrieved",

@@ -20,9 +20,11 @@ OTHERS = {  # method -> name, description
     "features": ("pretrained network", "EfficientNet-Lite0, 1280 numbers of unit length"),
 }
 
-BASELINES = tuple(
-    Row(name, None, None, {"method": method}, how) for method, (name, how) in OTHERS.items()
-)
+BASELINES = (
+    *(Row(name, None, None, {"method": method}, how) for method, (name, how) in OTHERS.items()),
+    Row("pretrained network, 224 pixels", None, None, {"method": "features", "image_size": 224},
+        "the same, of photos at the size that it was trained for"),
+)  # fmt: skip
 
 
 def _settings(name: str) -> dict:

@@ -1,6 +1,6 @@
 """Images by name: readers, folders, splits and retrieval protocols. NumPy only, no JAX."""
 
-from jaxret.data.catalogue import DATASETS, load
+from jaxret.data.catalogue import DATASETS, load, with_coarse_labels
 from jaxret.data.folder import SkippedImages
 from jaxret.data.images import read_image, resize_images
 from jaxret.data.landmarks import split_landmarks
@@ -38,4 +38,5 @@ __all__ = [
     "shared_images",
     "split_landmarks",
     "take",
+    "with_coarse_labels",
 ]

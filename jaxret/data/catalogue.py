@@ -140,6 +140,14 @@ def load_cifar4(split: str, data_dir: Path | None) -> ImageSet:
     return chosen._replace(labels=labels, class_names=CIFAR4)
 
 
+def with_coarse_labels(images: ImageSet) -> ImageSet | None:
+    """Return images of CIFAR-100 with the 20 coarse classes as labels; None for any others."""
+    if images.class_names != _CIFAR100:
+        return None
+    labels = cifar.COARSE[images.labels].astype(np.int32)
+    return images._replace(labels=labels, class_names=cifar.COARSE_NAMES)
+
+
 CIFAR4 = ("airplane", "automobile", "ship", "truck")
 DATASETS: dict[str, Callable[[str, Path | None], ImageSet]] = {
     "mnist": _published("mnist", idx.load_raw, _DIGITS, _IDX_FILES.format("mnist")),
