@@ -119,6 +119,7 @@ def read_or_refuse(read, error):
     return None
 
 
+@pytest.mark.slow
 @damage
 def test_a_damaged_idx_file_gives_its_shape_or_one_error(tmp_path, position, change):
     for name, content in {"i": IDX, "i.gz": gzip.compress(IDX, mtime=0)}.items():

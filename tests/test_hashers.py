@@ -151,6 +151,7 @@ def test_a_sampled_code_and_a_bound_do_not_depend_on_the_batch(name):
     np.testing.assert_allclose(whole[7:12], part, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_different_images_are_sampled_with_different_noise():
     hasher, params = make("gaussian", features="sample")
     zeros = jax.tree.map(jnp.zeros_like, params)  # every posterior is N(0, 1)
@@ -245,6 +246,7 @@ def test_a_trained_hasher_tells_two_kinds_of_image_apart(name):
     assert info["nll"] < 16 * np.log(2)
 
 
+@pytest.mark.slow
 def test_with_augmentation_the_encoder_sees_changed_images_and_the_decoder_rebuilds_them_as_is():
     seen = []
 

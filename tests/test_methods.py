@@ -98,6 +98,7 @@ def test_codes_with_the_cosines_of_their_features_match():
     assert losses.cosine_matching(ones, jnp.asarray([[1.0, 0.0], [0.0, 1.0]])) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_views_with_equal_bits_do_not_diverge_and_the_second_has_no_gradient():
     z = jnp.asarray(RNG.normal(size=(4, 3)), jnp.float32)
     both = jnp.concatenate([z, z])
@@ -190,6 +191,7 @@ def test_the_codes_of_cnnh_lie_far_apart():
     assert ((12 - book @ book.T) / 2)[~np.eye(10, dtype=bool)].min() >= 3
 
 
+@pytest.mark.slow
 def test_a_divided_bit_sees_its_own_slice_alone():
     model = DividedHash(3)
     params = model.init(jax.random.key(0), jnp.ones((1, 4)))

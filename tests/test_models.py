@@ -53,6 +53,7 @@ def test_the_thesis_network_has_its_number_of_parameters():
     assert counted(variables) == encoder + decoder
 
 
+@pytest.mark.slow
 def test_weights_start_by_xavier_and_biases_at_zero():
     model = models.dense_autoencoder((28, 28, 1), 20)
     encoder = model.encoder.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
@@ -62,6 +63,7 @@ def test_weights_start_by_xavier_and_biases_at_zero():
     np.testing.assert_array_equal(first["bias"], np.zeros(500))
 
 
+@pytest.mark.slow
 def test_whole_equals_encoding_drawing_and_decoding_in_turn():
     model = models.dense_autoencoder((4, 4, 1), 6, (8,))
     images = jax.random.uniform(jax.random.key(1), (5, 4, 4, 1))

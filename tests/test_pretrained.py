@@ -63,6 +63,7 @@ def no_weights(monkeypatch, request):
     pretrained.efficientnet_lite0.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [{"bits": 10}, {"dims": 10}])
 def test_few_photos_get_a_random_orthogonal_projection_drawn_by_the_key(size):
     x = vectors(19)

@@ -52,6 +52,7 @@ def test_principal_components_are_those_of_a_singular_value_decomposition(n):
     assert info["explained"] == pytest.approx(np.sum(s[:7] ** 2) / np.sum(s**2), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_directions_without_variance_are_still_orthonormal():
     x = np.repeat(images(3), 5, axis=0)  # 15 images in a plane
     directions, explained = shallow.principal_components(x, jnp.asarray(x.mean(0) / 255), 9)
