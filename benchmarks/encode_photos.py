@@ -22,6 +22,7 @@ import timing
 CPU = ((224, 1), (224, 8), (224, 32), (96, 8), (96, 32), (96, 128))
 ACCELERATOR = ((224, 128), (224, 1), (224, 1024), (96, 128), (96, 1024))
 QUICK = ((64, 4),)
+PAUSE = 0.2  # seconds between runs
 CLOSE = 1e-4  # relative error of equal features: of the norm of a vector
 
 
@@ -119,7 +120,8 @@ def main() -> None:
         run = {name: functools.partial(peer, photos) for name, peer in peers.items()}
         rows += timing.compare(
             case, functools.partial(ours, photos), run, equal=equal, work=batch,
-            calls=max(1, 8 // batch), repeats=3 if options.quick else 5, unit="photos",
+            calls=max(1, 8 // batch), repeats=3 if options.quick else 7, unit="photos",
+            pause=0 if options.quick else PAUSE,
         )  # fmt: skip
         timing.write(options.json, rows)
     timing.end(left)

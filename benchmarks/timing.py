@@ -25,13 +25,17 @@ TIME_UP = 3  # the exit code of a benchmark that left cases out for want of time
 NAMES = {"torch": "PyTorch", "faiss": "faiss", "usearch": "usearch", "cupy": "CuPy"}
 
 
-def in_turn(*functions: Callable[[], Any], repeats: int = 7, warmup: int = 1) -> list[list[float]]:
+def in_turn(
+    *functions: Callable[[], Any], repeats: int = 7, warmup: int = 1, pause: float = 0.0
+) -> list[list[float]]:
     """Return the seconds of each function's runs, taken in turn: A B A B ...
 
     Args:
         functions: each must wait for its result (block_until_ready, synchronize) before it returns.
         repeats: timed runs of each function.
         warmup: runs of each function before those, which are not timed.
+        pause: seconds to wait before each timed run. Threads of OpenMP and of ONNX Runtime keep a
+            core busy for a while after their work is done, which the next function would pay for.
 
     Returns:
         One list of `repeats` numbers per function, in seconds.
@@ -42,6 +46,7 @@ def in_turn(*functions: Callable[[], Any], repeats: int = 7, warmup: int = 1) ->
     seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, taken in zip(functions, seconds, strict=True):
+            time.sleep(pause)
             start = time.perf_counter()
             function()
             taken.append(time.perf_counter() - start)
@@ -58,6 +63,7 @@ def compare(
     calls: int = 1,
     repeats: int = 7,
     unit: str = "images",
+    pause: float = 0.0,
 ) -> list[Row]:
     """Return one row per peer, all timed in turn, and print them; one row if there is no peer.
 
@@ -70,6 +76,7 @@ def compare(
         calls: calls in one timed run; the seconds of a row are of one call.
         repeats: timed runs of each function.
         unit: what is counted; a row has `<unit>_per_second` and `peer_<unit>_per_second`.
+        pause: see in_turn.
 
     Returns:
         Rows as `summary` gives them, with the two rates added.
@@ -78,7 +85,7 @@ def compare(
     def repeat(function):
         return lambda: [function() for _ in range(calls)]
 
-    timed = in_turn(*map(repeat, [ours, *peers.values()]), repeats=repeats)
+    timed = in_turn(*map(repeat, [ours, *peers.values()]), repeats=repeats, pause=pause)
     seconds, *peer_runs = [[run / calls for run in runs] for runs in timed]
     by_name = dict(zip(peers, peer_runs, strict=True)) or {None: None}
     rows = []

@@ -66,7 +66,7 @@ def pictures(size):
 @functools.cache
 def folded_program():
     weights = jax.tree.map(jnp.asarray, load_weights())
-    options = train.encoding_options()
+    options = train.convolution_options()
     run = jax.jit(EfficientNet(folded=True).apply, compiler_options=options)
     return lambda x: np.asarray(run({"params": weights}, x))
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Shaped, UInt8
 
 from jaxret.batches import in_batches
 from jaxret.data.images import num_cpus
-from jaxret.train import encoding_options
+from jaxret.train import convolution_options
 
 Images = UInt8[Array | np.ndarray, "n h w c"]
 BATCH = 128  # images at once, on an accelerator
@@ -93,7 +93,7 @@ def _fastest(side: int, count: int) -> int:
 
 @functools.lru_cache(COMPILED)
 def _compiled(apply: Callable) -> Callable:
-    return jax.jit(apply, compiler_options=encoding_options())
+    return jax.jit(apply, compiler_options=convolution_options())
 
 
 def rgb(images: Shaped[Array | np.ndarray, "n h w c"]) -> Float[Array, "n h w 3"]:

@@ -111,11 +111,11 @@ def _export(weights: Weights, example: Any, compiled: Any, file: Path | None) ->
     import jax
     import jax.export
 
-    from jaxret.train import encoding_options
+    from jaxret.train import convolution_options
 
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
     program = jax.export.export(compiled)(shapes, jax.ShapeDtypeStruct(*example))
-    options = encoding_options()
+    options = convolution_options()
     if file is not None:
         content = json.dumps(options).encode() + b"\n" + bytes(program.serialize())
         with contextlib.suppress(WriteError):  # then it is traced again next time

@@ -145,9 +145,6 @@ def _step_on_rows(step: Callable) -> Callable:
     return take
 
 
-_CONVOLUTION = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-
-
 def convolution_options() -> dict[str, Any] | None:
     """Compiler options of jax.jit for a program with convolutions; None if none are needed.
 
@@ -155,16 +152,7 @@ def convolution_options() -> dict[str, Any] | None:
     kernels use all. On 2 cores these options cut a training step of DRHN-1 to 0.8 of its time and
     an encoding to 0.7.
     """
-    return _known_on_cpu(**_CONVOLUTION)
-
-
-def encoding_options() -> dict[str, Any] | None:
-    """Those of a program of convolutions whose runs stand side by side on CPU, each on one thread.
-
-    On 2 cores EfficientNet-Lite0 takes two thirds of the processor time that it takes where XLA
-    splits each layer over threads, and one image alone takes less time too.
-    """
-    return _known_on_cpu(xla_cpu_multi_thread_eigen=False, **_CONVOLUTION)
+    return _known_on_cpu(xla_cpu_experimental_ynn_fusion_type="LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT")
 
 
 def run_once(function: Callable, *arguments: Any) -> Any:
