@@ -50,7 +50,7 @@ def topk(
     on_host = on_cpu and not traced
     most = k if traced else select.few_lengths(k)
     scans = on_host and far_type(words) is not np.uint32  # it counts how often each distance is
-    scanned = scans and (k > few(capacity, scans) or len(query) * scan.FAR <= codes.nbytes)
+    scanned = scans and (k > few(capacity, scans) or scan.is_for(len(query), codes.nbytes))
     program = codes.shape, query.shape, mask is None or mask.shape, scanned or most
     if on_host and host.answers(program, len(query), words, int(size)):
         return host.topk(query, mask, codes, int(size), k, memory)
