@@ -54,16 +54,18 @@ class DeviceCache:
             if rows.nbytes > self._memory:
                 release(columns.values)
             return found
-        from jaxret.search import streamed_topk
-
         if rows.nbytes > self._memory or len(rows) > MOST_ROWS:
+            from jaxret.search import streamed_topk
+
             self._layout = None
             memory = max(1, self._memory // STREAMED)
             found = streamed_topk(query, rows, k, mask=mask, memory=memory)
             release(columns.values)
             return found
-        layout = self._refreshed(rows)._replace(size=np.array(len(rows), np.int32))
-        self._layout = layout
+        layout = self._layout
+        if layout is None or self._changed or layout.size != len(rows):
+            layout = self._refreshed(rows)._replace(size=np.array(len(rows), np.int32))
+            self._layout = layout
         return layout.nearest(query, k, mask=mask)
 
     def _is_for_numpy(self, query: Any, rows: Shaped[np.ndarray, "n a"]) -> bool:
@@ -74,18 +76,14 @@ class DeviceCache:
         """
         if rows.dtype != np.uint32 or by_rows.BYTES * len(rows) > self._memory:
             return False
-        if "jax" in sys.modules:
-            from jaxret.search.select import on_accelerator
-
-            if on_accelerator():
-                return False
-        if rows.size * len(query) <= by_rows.QUICK:
-            return True
-        compared = self._compared + rows.size * len(query)
-        if self._layout is None and compared <= by_rows.BUDGET:
-            self._compared = compared
-            return True
-        return len(query) <= by_rows.HANDFUL and rows.nbytes > self._memory
+        work = rows.size * len(query)
+        few = len(query) <= by_rows.HANDFUL and rows.nbytes > self._memory
+        if work <= by_rows.QUICK or few:
+            return not _on_accelerator()
+        if self._layout is None and self._compared + work <= by_rows.BUDGET:
+            self._compared += work
+            return not _on_accelerator()
+        return False
 
     def _refreshed(self, rows: Shaped[np.ndarray, "n a"]) -> "CodeLayout | VectorLayout":
         """Return the layout with the rows that changed and with room for those that were added."""
@@ -105,3 +103,12 @@ class DeviceCache:
         for start in (number * layout.block for number in changed):
             layout = layout.overwrite(start, rows[start : start + layout.block])
         return layout
+
+
+def _on_accelerator() -> bool:
+    """Is JAX at hand, and computes on an accelerator?"""
+    if "jax" not in sys.modules:
+        return False
+    from jaxret.search.select import on_accelerator
+
+    return on_accelerator()

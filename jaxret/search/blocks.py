@@ -67,6 +67,12 @@ def by_row(values: Any) -> Any:
     return values.reshape(several, -1)
 
 
+def rows_at(place: Int[np.ndarray, " p"], several: int) -> Int[np.ndarray, " p"]:
+    """The rows at places in memory, counted over [several 32 64]."""
+    block, group, row, lane = np.unravel_index(place, (several // CLUSTER, CLUSTER, GROUP, LANES))
+    return ((block * LANES + lane) * CLUSTER + group) * GROUP + row
+
+
 def whole_groups(
     codes: UInt32[Array, "m w 32 64"], group: Int[Array, "q g"]
 ) -> UInt32[Array, "q g 32 w"]:

@@ -3,13 +3,17 @@
 Several ways to the same answer. For few neighbors the groups' least distances lead to the rows: a
 group can hold one of the k nearest only if its minimum is among the k smallest minima, and likewise
 for clusters; accelerators have more levels (`descent`). For many, a CPU writes all distances out,
-as it does for few queries among codes that no near cache holds (`scan`); accelerators, and searches
-under jit, count them (`counting`), or sort all for a large share of the gallery.
+as it does for few queries among codes that no near cache holds (`scan`), unless a `trial` has shown
+that the other way is faster there; accelerators, and searches under jit, count them (`counting`),
+or sort all for a large share of the gallery.
 """
 
-from functools import partial
+import time
+from collections.abc import Hashable
+from functools import lru_cache, partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -29,6 +33,7 @@ from jaxret.search.counting import nearest_rows
 from jaxret.search.descent import distances_of, member
 from jaxret.search.results import NEVER, far_type
 from jaxret.search.select import Compiled, ascending, noinline, smallest
+from jaxret.search.trial import Trial
 
 NO_ROW = np.uint32(0xFFFFFFFF)  # the same before results are finished
 FEW = 32  # neighbors, and one more for each 256 groups, up to 512: less costs following minima
@@ -50,12 +55,35 @@ def topk(
     on_host = on_cpu and not traced
     most = k if traced else select.few_lengths(k)
     scans = on_host and far_type(words) is not np.uint32  # it counts how often each distance is
-    scanned = scans and (k > few(capacity, scans) or len(query) * scan.FAR <= codes.nbytes)
+    scanned = scans and (k > few(capacity, scans) or scan.is_for(len(query), codes.nbytes))
     program = codes.shape, query.shape, mask is None or mask.shape, scanned or most
     if on_host and host.answers(program, len(query), words, int(size)):
         return host.topk(query, mask, codes, int(size), k, memory)
-    if scanned:
-        return scan.topk(query, mask, codes, int(size), k, memory)
+    if not on_host:
+        return _in_tiles(query, mask, codes, size, k, memory, most, scans)
+    trial = _trial((program, most), scanned, scans and k <= few(capacity, scans))
+    way, start = trial.way(), time.perf_counter()
+    if way == "scan":
+        found = scan.topk(query, mask, codes, int(size), k, memory)
+    else:
+        found = _in_tiles(query, mask, codes, size, k, memory, most, scans)
+    if trial.best is None:
+        jax.block_until_ready(found)
+        trial.took(way, time.perf_counter() - start)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _trial(kind: Hashable, scanned: bool, either: bool) -> Trial:
+    """The ways to answer searches of a kind, which are told apart by shapes and neighbors."""
+    ways = ("scan", "tiles") if scanned else ("tiles", "scan")
+    return Trial(ways if either else ways[:1])
+
+
+def _in_tiles(query, mask, codes, size, k, memory, most, scans):
+    """Search by a program for each tile of queries that finds all of their neighbors."""
+    capacity, words = codes.shape[0] * LANES * GROUP, codes.shape[1]
+    on_cpu = select.on_cpu(codes)
     search, finish = _way(capacity, k, most, on_cpu, few(capacity, scans))
     per_query = bytes_of_query(capacity, words, k, scans)
     # There no cache holds a tile, and fewer tiles are fewer launches.

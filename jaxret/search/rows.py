@@ -4,6 +4,7 @@ Nothing is imported, laid out or compiled, so a process answers its first search
 are read once for each query, in stretches that fit a cache, on all cores.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,16 @@ from jaxret.search.results import NEVER, far_type
 from jaxret.search.threads import on_host_threads
 
 BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
-QUICK = 2**19  # words that NumPy compares in less time than it takes to start a program
+QUICK = 2**17  # words that NumPy compares in less time than it takes to start a program
 HANDFUL = 4  # queries
 BYTES = 4  # beside a row during a search, about
 STRETCH = 2**20  # bytes of codes that are worked on at once: they fit a cache
+REPEATED = 2**12  # words of a query that is compared with many codes by one operation
 THREADED = 4  # stretches: of fewer, threads cost more than they save
 FOLDS = 64  # distances behind each minimum
+MOST_OF_FOUR = np.uint32(0x00C08040)  # four counts of 64 times 0x01010101
 SPARSE = 4  # minima for each neighbor: of fewer, they are a poor bound
+SHARE = 8  # up to one minimum in so many is looked behind by itself
 
 
 def topk(
@@ -62,17 +66,17 @@ def distances(
     word = np.uint32 if w % 2 else np.uint64
     w = w * 4 // word().itemsize
     flat = np.ascontiguousarray(codes).reshape(-1).view(word)
+    query = np.ascontiguousarray(query).view(word)
     tile = max(1, min(n, STRETCH // (w * word().itemsize)))
     # One long axis: over rows of a few words NumPy is four times as slow.
-    repeated = np.tile(np.tile(np.ascontiguousarray(query).view(word), 64), -(-tile // 64))
+    repeated = np.tile(query, max(1, REPEATED // w))
 
     def scan(tiles):
-        # The same memory again and again: fresh memory doubles the time.
-        differing, counts = np.empty_like(repeated), np.empty(len(repeated), np.uint8)
+        differing, counts = _scratch.arrays(word, tile * w)
         for start in tiles * tile:
             part = flat[start * w : (start + tile) * w]
             here = slice(len(part))
-            np.bitwise_xor(part, repeated[here], out=differing[here])
+            _differing(part, repeated, differing[here])
             np.bitwise_count(differing[here], out=counts[here])
             _row_sums(counts[here].reshape(-1, w), found[start : start + tile])
 
@@ -84,10 +88,41 @@ def distances(
     return found
 
 
+class _Scratch(threading.local):
+    """Memory that a thread works in again and again: fresh memory costs more than the work."""
+
+    def __init__(self):
+        self.words = self.counts = np.empty(0, np.uint8)
+
+    def arrays(self, word: type, count: int) -> tuple[Any, UInt8[np.ndarray, " c"]]:
+        """Return an array of this many words, and one of as many bytes."""
+        size = count * word().itemsize
+        if len(self.words) < size:
+            self.words = np.empty(max(size, STRETCH), np.uint8)
+            self.counts = np.empty(max(count, STRETCH // 4), np.uint8)
+        return self.words[:size].view(word), self.counts[:count]
+
+
+_scratch = _Scratch()
+
+
+def _differing(
+    words: UInt[np.ndarray, " m"], repeated: UInt[np.ndarray, " r"], out: UInt[np.ndarray, " m"]
+) -> None:
+    """Write words xor what is repeated along them."""
+    length = len(repeated)
+    whole = len(words) // length * length
+    if whole:
+        lines = words[:whole].reshape(-1, length)
+        np.bitwise_xor(lines, repeated[None], out=out[:whole].reshape(-1, length))
+    if whole < len(words):
+        np.bitwise_xor(words[whole:], repeated[: len(words) - whole], out=out[whole:])
+
+
 def _row_sums(counts: UInt8[np.ndarray, "n w"], out: UInt[np.ndarray, " n"]) -> None:
     """Write the sum of each row of numbers up to 64: of four by one product, as bytes of one word.
 
-    NumPy's own sum over so short an axis takes ten times as long.
+    The numbers are used up. NumPy's own sum over so short an axis takes ten times as long.
     """
     w = counts.shape[1]
     if w % 4:
@@ -97,10 +132,12 @@ def _row_sums(counts: UInt8[np.ndarray, "n w"], out: UInt[np.ndarray, " n"]) -> 
         return
     fours = counts.view(np.uint32)
     for column in range(w // 4):
-        sums = fours[:, column] * np.uint32(0x01010101)
-        sums >>= np.uint32(24)  # the highest byte is the sum of all four, where that is below 256
-        if not sums.all():
-            sums[(sums == 0) & (fours[:, column] != 0)] = 256
+        sums = fours[:, column]
+        sums *= np.uint32(0x01010101)  # the highest byte is the sum of all four, where below 256
+        most = sums == MOST_OF_FOUR
+        sums >>= np.uint32(24)
+        if most.any():
+            sums[most] = 256
         if column == 0:
             np.copyto(out, sums, casting="unsafe")
         else:
@@ -110,7 +147,7 @@ def _row_sums(counts: UInt8[np.ndarray, "n w"], out: UInt[np.ndarray, " n"]) -> 
 def least_rows(values: Num[np.ndarray, " n"], k: int) -> Int64[np.ndarray, " m"]:
     """Return the k rows of the least values, ascending; of equal ones the first row first."""
     n = len(values)
-    row = np.flatnonzero(values <= _bound(values, k)) if k < n else np.arange(n)
+    row = near(values, k) if k < n else np.arange(n)
     if len(row) > SPARSE * k:  # of many equal ones the first: a sort of all would take long
         last = np.partition(values[row], k - 1)[k - 1]
         nearer = values[row] < last
@@ -119,11 +156,37 @@ def least_rows(values: Num[np.ndarray, " n"], k: int) -> Int64[np.ndarray, " m"]
     return row[np.argsort(values[row], kind="stable")[:k]].astype(np.int64, copy=False)
 
 
-def _bound(values, k) -> Any:
-    """A value within which there are k values: k minima of different ones are."""
+def near(values: Num[np.ndarray, " n"], k: int, most: int | None = None) -> Int64[np.ndarray, " m"]:
+    """Return places of values, ascending, with the k least among them, k at most n.
+
+    Few more are returned where minima of parts bound the k-th value well: k minima are k values.
+
+    Args:
+        values: numbers without order.
+        k: how many.
+        most: greater values are left out, even if fewer than k are found; None for none.
+    """
     folded = len(values) // FOLDS
     if SPARSE * k > folded:
-        return np.partition(values, k - 1)[k - 1]
-    # The first axis is folded by vector instructions; what is left over only makes the bound lower.
-    minima = values[: folded * FOLDS].reshape(FOLDS, folded).min(axis=0)
-    return np.partition(minima, k - 1)[k - 1]
+        within = _kth(values, k)
+        return np.flatnonzero(values <= (within if most is None else min(within, most)))
+    split = folded * FOLDS
+    lines = values[:split].reshape(FOLDS, folded)
+    minima = lines.min(axis=0)  # vector instructions fold the first axis
+    within = np.partition(minima, k - 1)[k - 1]
+    within = within if most is None else min(within, most)
+    column = np.flatnonzero(minima <= within)
+    if len(column) * SHARE > folded:
+        return np.flatnonzero(values <= within)
+    line, place = np.divmod(np.flatnonzero(lines.take(column, axis=1) <= within), len(column) or 1)
+    place = line * folded + column[place]
+    if split == len(values):
+        return place
+    return np.concatenate([place, split + np.flatnonzero(values[split:] <= within)])
+
+
+def _kth(values, k) -> Any:
+    """The k-th least value; small integers are counted, which costs less than NumPy's partition."""
+    if values.dtype in (np.uint8, np.uint16):
+        return int(np.searchsorted(np.cumsum(np.bincount(values)), k))
+    return np.partition(values, k - 1)[k - 1]

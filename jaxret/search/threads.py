@@ -26,6 +26,9 @@ def on_host_threads(function: Callable[[np.ndarray], None], count: int) -> None:
 
     NumPy lets other threads run while it works.
     """
+    if count == 1:  # dividing costs as much as a small search
+        function(np.zeros(1, np.int64))
+        return
     parts = np.array_split(np.arange(count), min(count, cores()) or 1)
     if len(parts) == 1:
         function(parts[0])
