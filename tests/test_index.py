@@ -117,6 +117,15 @@ def test_numpy_search_is_that_of_a_gallery_row_for_row(n, bits, k):
         assert distances[best].tolist() == found.distances[0][: len(best)].tolist()
 
 
+def test_a_compiled_search_is_never_that_of_other_rows():
+    codes = np.random.default_rng(0).integers(0, 2**32, (50, 2), dtype=np.uint32)
+    rows = snapshot.compiled(snapshot.Snapshot(np.arange(50), codes, "codes", 64, 1))
+    part = rows._replace(ids=rows.ids[10:], values=codes[10:])
+    whole = snapshot.distances(rows._replace(compiled=None), codes[3])
+    assert snapshot.distances(rows, codes[3]).tolist() == whole.tolist()
+    assert snapshot.distances(part, codes[3]).tolist() == whole[10:].tolist()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.9995])
 @pytest.mark.parametrize("signs", [(0, 60), (-30, 30)])

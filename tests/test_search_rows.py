@@ -6,6 +6,7 @@ from reference import by_numpy, words
 
 from jaxret import codes
 from jaxret.search import rows
+from jaxret.search.columns import Columns
 
 RNG = np.random.default_rng
 
@@ -34,6 +35,18 @@ def test_distances_count_the_bits_of_codes_of_any_length_on_any_number_of_thread
     found = rows.distances(gallery, gallery[3])
     assert np.array_equal(found, expected)
     assert found[7] == 32 * width < np.iinfo(found.dtype).max
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_a_compiled_program_counts_the_same_bits(width):
+    gallery = RNG(width).integers(0, 2**32, (1001, width), dtype=np.uint32)
+    gallery[7] = ~gallery[3]
+    found, expected = (
+        Columns.make(gallery).distances(gallery[3]),
+        rows.distances(gallery, gallery[3]),
+    )
+    assert np.array_equal(found, expected)
+    assert found.dtype == expected.dtype
 
 
 def test_no_rows_and_equal_rows_and_codes_that_are_not_contiguous():

@@ -18,6 +18,7 @@ import pytest
 from serving import SIDE, ids_of, index_by_hand, serving
 
 from jaxret.app import schema
+from jaxret.app.server import views
 from jaxret.app.server.answers import StaleError
 from jaxret.app.server.serve import prepared
 from jaxret.index import PhotoIndexError, groups
@@ -264,6 +265,31 @@ def test_a_newer_generation_is_seen_by_the_next_request(client, root, ids):
     finally:
         new.unlink()
         index_by_hand(root)
+
+
+def test_a_compiled_search_of_a_large_index_gives_the_same_and_never_an_old_generation(
+    client, monkeypatch, root
+):
+    asked = "/api/search?item=3&k=9", "/api/search?item=3&item=5&not=1&k=9"
+    kept = client.page.answers.views
+    before = [client.ask(path).json["results"] for path in asked]
+    monkeypatch.setattr(views, "LARGE", 1)
+    try:
+        kept.compile()
+        assert kept._compiled.rows.compiled is not None
+        assert [client.ask(path).json["results"] for path in asked] == before
+        old = kept._compiled
+        photos.save(root / "c/later.jpg", 93)
+        index_by_hand(root)
+        assert client.ask(f"/api/search?item={ids_of(root / '.jaxret')['c/later.jpg']}").json
+        deadline = time.monotonic() + 30
+        while kept._compiled is old and time.monotonic() < deadline:
+            time.sleep(0.01)
+        images = client.ask("/api/info").json["images"]
+        assert len(kept._compiled.rows.values) == images
+        assert len(client.ask("/api/search?item=3&k=100").json["results"]) == images - 1
+    finally:
+        kept._compiled = None
 
 
 def test_an_upload_is_decoded_anew_for_a_new_encoder(client, monkeypatch):

@@ -7,7 +7,7 @@ needs no JAX, so that a search for an indexed image starts at once.
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, Num, Shaped, UInt32
@@ -17,6 +17,9 @@ from jaxret.index.catalogue import Catalogue
 from jaxret.index.places import PhotoIndexError
 from jaxret.search.rows import distances as hamming
 from jaxret.search.rows import least_rows
+
+if TYPE_CHECKING:
+    from jaxret.search.columns import Columns
 
 FOLDER = "gallery"
 TILE = 2**13  # vectors whose distances are computed at once
@@ -29,13 +32,17 @@ Values = UInt32[np.ndarray, "n w"] | Float32[np.ndarray, "n d"]
 
 
 class Snapshot(NamedTuple):
-    """The searched rows of an index, in the order of ids; width is in bits or numbers."""
+    """The searched rows of an index, in the order of ids; width is in bits or numbers.
+
+    compiled: the values they were made from, and codes for a program, where there are some.
+    """
 
     ids: Int64[np.ndarray, " n"]
     values: Values
     kind: str  # "codes" or "vectors"
     width: int
     generation: int
+    compiled: "tuple[Values, Columns] | None" = None
 
     @property
     def metric(self) -> str:
@@ -123,6 +130,20 @@ def folder_of(catalogue: Catalogue, generation: int) -> Path:
     return catalogue.index / FOLDER / str(generation)
 
 
+def compiled(snapshot: Snapshot) -> Snapshot:
+    """Return the same rows as a compiled program searches them, which has answered once.
+
+    Codes are copied for it. It takes part of a second, and is for a process that searches often.
+    """
+    if snapshot.kind != "codes" or not len(snapshot.values):
+        return snapshot
+    from jaxret.search.columns import Columns
+
+    made = Columns.make(snapshot.values)
+    made.distances(snapshot.values[0])
+    return snapshot._replace(compiled=(snapshot.values, made))
+
+
 def scores(
     snapshot: Snapshot,
     positive: Shaped[np.ndarray, "p w"],
@@ -147,6 +168,9 @@ def distances(snapshot: Snapshot, query: Shaped[np.ndarray, " w"]) -> Num[np.nda
     """Return the distance of each row to one query."""
     values = snapshot.values
     if snapshot.kind == "codes":
+        made = snapshot.compiled
+        if made is not None and made[0] is values:  # and not of some of the rows
+            return made[1].distances(query)
         return hamming(values, query)
     found = np.empty(len(values), np.float32)
     for start in range(0, len(values), TILE):

@@ -52,7 +52,10 @@ class Answers:
         self._num_thumbs = 0
 
     def warm(self) -> None:
-        """Load the encoder and compile it, so that the first upload does not wait for that."""
+        """Load the encoder and compile it, so that the first upload does not wait for that.
+
+        Then a program is compiled that searches a large index sooner than NumPy does.
+        """
         try:
             with self._seen() as seen:
                 facts = seen.facts["model"]
@@ -61,6 +64,8 @@ class Answers:
                 loaded = self._load(self.index, facts)
                 side = facts["image_size"]
                 loaded.encode(np.zeros((1, side, side, 3), np.uint8))
+            self.ready = True
+            self.views.compile()
         except RefusedError:
             return  # it was told; an upload tells why
         except Exception as error:
