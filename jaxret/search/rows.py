@@ -21,7 +21,7 @@ BYTES = 4  # beside a row during a search, about
 STRETCH = 2**20  # bytes of codes that are worked on at once: they fit a cache
 REPEATED = 2**12  # words of a query that is compared with many codes by one operation
 THREADED = 4  # stretches: of fewer, threads cost more than they save
-FOLDS = 64  # distances behind each minimum
+FOLDS = 64  # distances behind each minimum, at most
 MOST_OF_FOUR = np.uint32(0x00C08040)  # four counts of 64 times 0x01010101
 SPARSE = 4  # minima for each neighbor: of fewer, they are a poor bound
 SHARE = 8  # up to one minimum in so many is looked behind by itself
@@ -166,12 +166,13 @@ def near(values: Num[np.ndarray, " n"], k: int, most: int | None = None) -> Int6
         k: how many.
         most: greater values are left out, even if fewer than k are found; None for none.
     """
-    folded = len(values) // FOLDS
-    if SPARSE * k > folded:
+    folds = min(FOLDS, len(values) // (SPARSE * k))
+    if folds < 2:
         within = _kth(values, k)
         return np.flatnonzero(values <= (within if most is None else min(within, most)))
-    split = folded * FOLDS
-    lines = values[:split].reshape(FOLDS, folded)
+    folded = len(values) // folds
+    split = folded * folds
+    lines = values[:split].reshape(folds, folded)
     minima = lines.min(axis=0)  # vector instructions fold the first axis
     within = np.partition(minima, k - 1)[k - 1]
     within = within if most is None else min(within, most)
