@@ -217,6 +217,9 @@ def test_14_odd_files_are_named_with_their_reason_and_not_tried_again(jaxret, ro
     (root / "odd/half.jpg").write_bytes((root / "a/1.jpg").read_bytes()[:500])
     os.mkfifo(root / "odd/fifo.jpg")
     os.symlink("nowhere", root / "odd/link.jpg")
+    os.symlink("loop.jpg", root / "odd/loop.jpg")
+    (root / "odd/sparse.jpg").touch()
+    os.truncate(root / "odd/sparse.jpg", 2**40)
     huge = Image.new("1", (16, 16))
     huge.save(root / "odd/bomb.png")
     content = (root / "odd/bomb.png").read_bytes()
@@ -236,9 +239,11 @@ def test_14_odd_files_are_named_with_their_reason_and_not_tried_again(jaxret, ro
         "odd/fifo.jpg": "a FIFO, not a file",
         "odd/half.jpg": "truncated",
         "odd/link.jpg": "a link to nothing",
+        "odd/loop.jpg": "a link to nothing",
+        "odd/sparse.jpg": "more than 4 GB",
         "odd/text.jpg": "not an image that Pillow can read",
     }
-    assert counts(ran) == {"unreadable": 6, "ignored": 1, "images": 30}
+    assert counts(ran) == {"unreadable": 8, "ignored": 1, "images": 30}
     for name in reasons:
         assert name in ran.err
     monkeypatch.setattr("jaxret.index.contents._opened", lambda *_: pytest.fail("tried again"))
