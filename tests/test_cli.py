@@ -322,7 +322,7 @@ def test_18_every_name_arrives_whole(jaxret, root):
     assert {"new\nline.jpg", "./-rf.jpg", 'quote".jpg', "🐈.jpg"} <= paths
 
 
-def test_19_nothing_found_and_words_are_told_apart(jaxret, root):
+def test_19_nothing_found_and_words_are_told_apart(jaxret, root, tmp_path, monkeypatch):
     ran = jaxret("search", "a/1.jpg", "--max-distance", "0")
     assert (ran.status, ran.out) == (1, b"")
     assert "29 images were searched" in ran.err
@@ -332,6 +332,9 @@ def test_19_nothing_found_and_words_are_told_apart(jaxret, root):
     assert jaxret("search", "a").status == 2
     assert jaxret("search", "id:99").status == 2
     assert jaxret("search", "id:0", "id:1", "--max-distance", "3").status == 2
+    monkeypatch.chdir(tmp_path)  # where there is no index
+    assert 'no file "cat"' in jaxret("search", "cat").err
+    assert 'no file "photos/a/none.jpg"' in jaxret("search", "photos/a/none.jpg").err
 
 
 def test_20_several_queries_are_a_sum_of_distances(jaxret, root):
@@ -450,6 +453,12 @@ def test_info_tells_of_the_index_a_file_and_a_pair(jaxret, root):
     assert len(told["code"]) == 64
     assert set(told["code"]) == {"0", "1"}
     assert os.path.isfile(told["thumbnail"])
+    (same,) = json.loads(jaxret("search", "b/2.jpg", "-n", "1", "--in", "a", "--json").out)[
+        "results"
+    ]
+    again = json.loads(jaxret("info", same["path"], "--json").out)["image"]
+    del same["distance"]
+    assert {name: again[name] for name in same} == same
     distance = json.loads(jaxret("info", "a/1.jpg", "b/2.jpg", "--json").out)["distance"]
     found = json.loads(jaxret("search", "a/1.jpg", "-n", "50", "--json").out)["results"]
     assert {r["path"]: r["distance"] for r in found}["b/2.jpg"] == distance
