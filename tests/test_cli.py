@@ -217,6 +217,9 @@ def test_14_odd_files_are_named_with_their_reason_and_not_tried_again(jaxret, ro
     (root / "odd/half.jpg").write_bytes((root / "a/1.jpg").read_bytes()[:500])
     os.mkfifo(root / "odd/fifo.jpg")
     os.symlink("nowhere", root / "odd/link.jpg")
+    os.symlink("loop.jpg", root / "odd/loop.jpg")
+    (root / "odd/sparse.jpg").touch()
+    os.truncate(root / "odd/sparse.jpg", 2**40)
     huge = Image.new("1", (16, 16))
     huge.save(root / "odd/bomb.png")
     content = (root / "odd/bomb.png").read_bytes()
@@ -236,9 +239,11 @@ def test_14_odd_files_are_named_with_their_reason_and_not_tried_again(jaxret, ro
         "odd/fifo.jpg": "a FIFO, not a file",
         "odd/half.jpg": "truncated",
         "odd/link.jpg": "a link to nothing",
+        "odd/loop.jpg": "a link to nothing",
+        "odd/sparse.jpg": "more than 4 GB",
         "odd/text.jpg": "not an image that Pillow can read",
     }
-    assert counts(ran) == {"unreadable": 6, "ignored": 1, "images": 30}
+    assert counts(ran) == {"unreadable": 8, "ignored": 1, "images": 30}
     for name in reasons:
         assert name in ran.err
     monkeypatch.setattr("jaxret.index.contents._opened", lambda *_: pytest.fail("tried again"))
@@ -317,7 +322,7 @@ def test_18_every_name_arrives_whole(jaxret, root):
     assert {"new\nline.jpg", "./-rf.jpg", 'quote".jpg', "🐈.jpg"} <= paths
 
 
-def test_19_nothing_found_and_words_are_told_apart(jaxret, root):
+def test_19_nothing_found_and_words_are_told_apart(jaxret, root, tmp_path, monkeypatch):
     ran = jaxret("search", "a/1.jpg", "--max-distance", "0")
     assert (ran.status, ran.out) == (1, b"")
     assert "29 images were searched" in ran.err
@@ -327,6 +332,9 @@ def test_19_nothing_found_and_words_are_told_apart(jaxret, root):
     assert jaxret("search", "a").status == 2
     assert jaxret("search", "id:99").status == 2
     assert jaxret("search", "id:0", "id:1", "--max-distance", "3").status == 2
+    monkeypatch.chdir(tmp_path)  # where there is no index
+    assert 'no file "cat"' in jaxret("search", "cat").err
+    assert 'no file "photos/a/none.jpg"' in jaxret("search", "photos/a/none.jpg").err
 
 
 def test_20_several_queries_are_a_sum_of_distances(jaxret, root):
@@ -445,6 +453,12 @@ def test_info_tells_of_the_index_a_file_and_a_pair(jaxret, root):
     assert len(told["code"]) == 64
     assert set(told["code"]) == {"0", "1"}
     assert os.path.isfile(told["thumbnail"])
+    (same,) = json.loads(jaxret("search", "b/2.jpg", "-n", "1", "--in", "a", "--json").out)[
+        "results"
+    ]
+    again = json.loads(jaxret("info", same["path"], "--json").out)["image"]
+    del same["distance"]
+    assert {name: again[name] for name in same} == same
     distance = json.loads(jaxret("info", "a/1.jpg", "b/2.jpg", "--json").out)["distance"]
     found = json.loads(jaxret("search", "a/1.jpg", "-n", "50", "--json").out)["results"]
     assert {r["path"]: r["distance"] for r in found}["b/2.jpg"] == distance

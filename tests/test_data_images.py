@@ -61,6 +61,14 @@ def test_transparent_parts_show_white(tmp_path):
     assert pixel(save(tmp_path / "d.png", palette, transparency=0)) == WHITE
 
 
+def test_an_opaque_channel_changes_nothing(tmp_path):
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
+    plain = data.read_image(save(tmp_path / "a.png", photo), 5)
+    np.testing.assert_array_equal(
+        data.read_image(save(tmp_path / "b.png", photo.convert("RGBA")), 5), plain
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

@@ -47,7 +47,15 @@ def _place_to_write(options: Namespace) -> str | None:
 
 def _find(options: Namespace, near: list[str]) -> Path:
     files = [name for name in near if name != "-" and not _id_of(name)]
-    return index.find_index(files, _given(options))
+    try:
+        return index.find_index(files, _given(options))
+    except index.PhotoIndexError:
+        absent = [name for name in files if not os.path.lexists(name)]
+        if absent:  # a word, or a name with a mistake, is why no index was found
+            from jaxret.index.query import regular_file
+
+            regular_file(absent[0])
+        raise
 
 
 def _id_of(name: str) -> str | None:
@@ -295,12 +303,17 @@ def _info(options: Namespace) -> int:
     image = {name: value for name, value in image.items() if name != "distance"}
     if image["file"] is not None:
         image["path"] = shown(image["file"])
+    if "modified" in image:
+        from jaxret.app.schema import iso
+
+        image["modified"] = iso(image["modified"])
     document["image"] = image
     if options.json:
         output.write_json(document)
     else:
         for name, value in image.items():
-            output.write_line(name, str(value))
+            if value is not None:
+                output.write_line(name, str(value))
     return FOUND
 
 

@@ -157,10 +157,13 @@ def upright_square(image: Any, image_size: int) -> UInt8[np.ndarray, "s s 3"]:
     _, (_, _, width, height) = draft or (None, (0, 0, *image.size))
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_bytes(np.asarray(image)))
-    elif image.has_transparency_data:
+    # A mode is changed only if it has to be: each copy of a large image would take a gigabyte.
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
+    image = _square(image, (width, height), image_size)
+    if mode == "RGBA":
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    image = _square(image.convert("RGB"), (width, height), image_size)
+        image = Image.alpha_composite(white, image).convert("RGB")
     return np.asarray(image if turn is None else image.transpose(turn))
 
 

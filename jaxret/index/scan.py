@@ -19,6 +19,7 @@ SYSTEM_FOLDERS = frozenset(
     {"@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "__macosx"}
     | {"system volume information"}
 )
+MOST_BYTES = 4 * 2**30  # of a file: a sparse one may have any size, and all of it would be read
 NOT_FILES = (
     (stat.S_ISFIFO, "a FIFO, not a file"),
     (stat.S_ISSOCK, "a socket, not a file"),
@@ -78,6 +79,8 @@ def sort_key(path: str) -> str:
 def entry_of(facts: os.stat_result) -> Entry:
     """Return an Entry of what `os.stat` gives."""
     fault = next((why for test, why in NOT_FILES if test(facts.st_mode)), "")
+    if not fault and facts.st_size > MOST_BYTES:
+        fault = f"more than {MOST_BYTES // 2**30} GB"
     inode = facts.st_ino - 2**64 if facts.st_ino >= 2**63 else facts.st_ino
     return Entry(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_dev, inode, fault)
 
@@ -160,7 +163,7 @@ class _Walk:
                         folders.append(path)
                 elif os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
                     self.ignored += 1
-                elif not (entry.is_symlink() and entry.is_dir()):
+                elif not (entry.is_symlink() and os.path.isdir(entry.path)):
                     found = self._file(path, entry)
                     if found[2]:
                         links.add((found[1].device, found[1].inode))
