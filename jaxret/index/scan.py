@@ -160,7 +160,7 @@ class _Walk:
                         folders.append(path)
                 elif os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
                     self.ignored += 1
-                elif not (entry.is_symlink() and entry.is_dir()):
+                elif not _is_linked_folder(entry):
                     found = self._file(path, entry)
                     if found[2]:
                         links.add((found[1].device, found[1].inode))
@@ -206,3 +206,11 @@ class _Walk:
                 return path, Entry(0, 0, 0, 0, 0, fault), 0
             return path, entry_of(own)._replace(fault=fault), 0
         return path, entry_of(facts), 2 if entry.is_symlink() else int(facts.st_nlink > 1)
+
+
+def _is_linked_folder(entry: os.DirEntry) -> bool:
+    """Return whether an entry is a link to a folder; a link that leads nowhere is none."""
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:  # links in a circle, or a target behind a locked folder
+        return False
