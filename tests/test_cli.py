@@ -714,3 +714,23 @@ def test_an_archive_in_the_place_of_vectors_is_refused(jaxret, root):
         np.savez(file, a=np.ones((30, 2), np.float32))
     ran = jaxret("index", root, "--vectors", "v.npy")
     assert (ran.status, "holds several arrays" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("year", [1600, 2400])
+def test_a_file_of_another_age_is_indexed_and_is_unchanged(jaxret, root, year):
+    seconds = (year - 1970) * 31_556_952
+    os.utime(root / "a/1.jpg", (seconds, seconds))
+    ran = jaxret("index", root, "--json")
+    assert (ran.status, counts(ran)["images"]) == (0, 30)
+    ran = jaxret("search", "a/2.jpg", "-n", "30", "--json")
+    assert {image["state"] for image in json.loads(ran.out)["results"]} == {"ok"}
+    assert jaxret("search", "a/1.jpg").status == 0
+
+
+def test_a_camera_without_a_date_is_no_error(jaxret, root):
+    exif = Image.Exif()
+    exif[0x0132] = "0001:01:01 00:00:00"  # written where a camera's clock is not set
+    photos.save(root / "b/dated.jpg", 5, exif=exif)
+    shutil.copy2(root / "b/dated.jpg", root / "c/dated.jpg")
+    assert jaxret("index", root).status == 0
+    assert jaxret("duplicates", "--exact", "--keep", "oldest").status == 0

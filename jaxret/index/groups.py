@@ -189,7 +189,11 @@ def _moment(image: Image) -> float:
 
     if image.taken is None:
         return image.modified
-    return datetime.datetime.fromisoformat(image.taken).timestamp()
+    moment = datetime.datetime.fromisoformat(image.taken)
+    try:
+        return moment.timestamp()
+    except ValueError:  # the first or last year of the calendar, which means a date that is not set
+        return image.modified
 
 
 def _reason(image: Image, rules: tuple[str, ...]) -> str:

@@ -20,6 +20,7 @@ from jaxret.index.reader import (
     View,
     check_distance,
     images_of,
+    is_unchanged,
     mask_of,
     path_below,
     view,
@@ -205,7 +206,7 @@ class Resolver:
     def _by_file(self, name: str) -> Query:
         facts = regular_file(name)
         own = self._itself(name, facts)
-        same = [row for row in own if _is_unchanged(row, facts)]
+        same = [row for row in own if is_unchanged(row, facts)]
         if same:
             code = self._code_of(same[0].id)
             return Query(name, os.path.abspath(name), tuple(row.id for row in own), code)
@@ -276,10 +277,6 @@ def regular_file(name: str) -> os.stat_result:
         what = "a folder" if stat.S_ISDIR(facts.st_mode) else "no file"
         raise PhotoIndexError(f"{name}: is {what}, a query is an image file")
     return facts
-
-
-def _is_unchanged(row: Row, facts: os.stat_result) -> bool:
-    return (row.size, row.mtime_ns) == (facts.st_size, facts.st_mtime_ns)
 
 
 def _picture(content: bytes, name: str, side: int) -> np.ndarray:

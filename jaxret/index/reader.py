@@ -14,6 +14,7 @@ from jaxtyping import Bool, Num
 from jaxret.index import snapshot
 from jaxret.index.catalogue import Catalogue, Content, Row
 from jaxret.index.places import CATALOGUE, PhotoIndexError
+from jaxret.index.scan import entry_of
 from jaxret.index.snapshot import Snapshot
 
 
@@ -220,8 +221,13 @@ def state_of(file: str, row: Row) -> str:
         facts = os.stat(file)
     except OSError:
         return "missing"
-    same = (facts.st_size, facts.st_mtime_ns) == (row.size, row.mtime_ns)
-    return "ok" if same else "changed"
+    return "ok" if is_unchanged(row, facts) else "changed"
+
+
+def is_unchanged(row: Row, facts: os.stat_result) -> bool:
+    """Return whether a file has the size and the date that it was indexed with."""
+    entry = entry_of(facts)
+    return (row.size, row.mtime_ns) == (entry.size, entry.mtime_ns)
 
 
 def path_below(root: Path, file: str | os.PathLike) -> str | None:
@@ -251,6 +257,7 @@ __all__ = [
     "image_of",
     "images_of",
     "is_index",
+    "is_unchanged",
     "mask_of",
     "path_below",
     "root_of",
