@@ -37,12 +37,15 @@ def write_whole(path: str | os.PathLike, content: Content) -> None:
     into place: a process killed at any moment leaves the old file or the new one. Text is encoded
     as UTF-8. An iterable yields pieces, so that a large file need not be in memory at once.
 
-    Raises WriteError where the system refuses; the old file then stays as it was.
+    Raises WriteError where the system refuses, and for a device or a pipe, which a rename would
+    replace; the old file then stays as it was.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError("a device or a pipe, a file is expected")
         try:
             with open(temporary, "wb") as file:
                 for piece in _pieces(content):

@@ -244,6 +244,7 @@ def test_14_odd_files_are_named_with_their_reason_and_not_tried_again(jaxret, ro
         "odd/text.jpg": "not an image that Pillow can read",
     }
     assert counts(ran) == {"unreadable": 8, "ignored": 1, "images": 30}
+    assert "odd/loop.jpg: " in jaxret("search", "odd/loop.jpg").err
     for name in reasons:
         assert name in ran.err
     monkeypatch.setattr("jaxret.index.contents._opened", lambda *_: pytest.fail("tried again"))
@@ -637,3 +638,111 @@ def test_heic_photos_are_indexed_or_counted_with_the_remedy(jaxret, root, monkey
     distance, nearest = jaxret("search", path, "--index", root / ".jaxret").lines[0].split("\t")
     assert nearest.endswith("a/1.jpg")
     assert int(distance) <= 4
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("search a/1.jpg --newer 2024-13-40", "a date such as 2024-05-31 is expected"),
+        ("search a/1.jpg --older 2024-02-30", "a date such as 2024-05-31 is expected"),
+        ("search a/1.jpg --newer 2024-01-01T99:99", "a date such as 2024-05-31 is expected"),
+        ("search a/1.jpg --older 0000", "a date such as 2024-05-31 is expected"),
+        ("search a/1.jpg --newer \u0662\u0660\u0662\u0664", "a date such as 2024-05-31"),
+        ("search id:99999999999999999999", "no image has the id 99999999999999999999"),
+        ("search a/1.jpg --in=", "--in: is empty, a value is expected"),
+        ("search a/1.jpg --html=", "--html: is empty, a value is expected"),
+        ("index --model look --index=", "--index: is empty, a value is expected"),
+        ("index .jaxret", ".jaxret: is an index; name the folder of photos"),
+        ("duplicates --max-distance nan", "--max-distance must be at least 0, got nan"),
+        ("duplicates --max-distance=-1", "--max-distance must be at least 0, got -1.0"),
+        ("duplicates --keep in:nope", "--keep in:nope: the index has no image there"),
+    ],
+)
+def test_a_slip_is_told_in_one_line(jaxret, root, words, told):
+    ran = jaxret(*words.split())
+    assert (ran.status, ran.out) == (2, b"")
+    assert told in ran.err
+    assert ran.err.count("\n") == 1
+    assert "defect" not in ran.err
+
+
+def test_an_empty_name_is_not_the_current_folder(jaxret, root):
+    assert "PHOTOS: is empty, a value is expected" in jaxret("index", "").err
+
+
+@pytest.mark.parametrize("folder", ["b", "./b", "c/../b/", "{root}/b"])
+def test_the_folder_to_keep_is_named_as_that_of_in(jaxret, root, folder):
+    shutil.copy(root / "b/1.jpg", root / "a/copy.jpg")
+    jaxret("index", root)
+    ran = jaxret("duplicates", "--exact", "--paths", "--keep", f"in:{folder.format(root=root)}")
+    assert ran.lines == ["a/copy.jpg"]
+
+
+def test_a_join_that_is_refused_leaves_nothing(jaxret, root, tmp_path):
+    target = tmp_path / "joined"
+    assert jaxret("merge", target, root, tmp_path / "nowhere").status == 2
+    other = tmp_path / "other"
+    jaxret("index", root, "--index", other, "--model", "itq", "--bits", "8")
+    ran = jaxret("merge", target, root, other)
+    assert "only indexes of one encoder are joined" in ran.err
+    assert not target.exists()
+
+
+def test_a_sheet_does_not_replace_a_device(jaxret, root):
+    os.mkfifo(root / "pipe")
+    ran = jaxret("search", "a/1.jpg", "--html", root / "pipe")
+    assert "pipe: cannot be written (a device or a pipe, a file is expected)" in ran.err
+    assert (root / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", None])
+def test_a_damaged_catalogue_is_told_with_the_remedy(jaxret, root, content):
+    file = root / ".jaxret/catalogue.sqlite"
+    file.write_bytes(file.read_bytes()[:6000] if content is None else content)
+    ran = jaxret("search", "a/1.jpg")
+    assert ran.status == 2
+    assert "/.jaxret away and run: jaxret index PHOTOS" in ran.err
+
+
+def test_closed_streams_are_no_defect(root):
+    for words, status in (("search a/1.jpg >&-", 0), ("search - <&-", 2)):
+        command = f"{sys.executable} -m jaxret.app.cli {words}"
+        ran = subprocess.run(command, shell=True, capture_output=True, text=True)
+        assert ran.returncode == status
+        assert "defect" not in ran.stderr
+        assert ran.stderr.count("\n") == (status == 2)
+
+
+def test_an_error_of_the_system_is_told_without_its_number(root):
+    command = f"{sys.executable} -m jaxret.app.cli search a/1.jpg > /dev/full"
+    ran = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (2, "jaxret: No space left on device\n")
+
+
+def test_an_archive_in_the_place_of_vectors_is_refused(jaxret, root):
+    (root / "v.npy").write_bytes(b"PK\x03\x04 and more")
+    assert "v.npy: no .npy file that can be read" in jaxret("index", root, "--vectors", "v.npy").err
+    with open(root / "v.npy", "wb") as file:
+        np.savez(file, a=np.ones((30, 2), np.float32))
+    ran = jaxret("index", root, "--vectors", "v.npy")
+    assert (ran.status, "holds several arrays" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("year", [1600, 2400])
+def test_a_file_of_another_age_is_indexed_and_is_unchanged(jaxret, root, year):
+    seconds = (year - 1970) * 31_556_952
+    os.utime(root / "a/1.jpg", (seconds, seconds))
+    ran = jaxret("index", root, "--json")
+    assert (ran.status, counts(ran)["images"]) == (0, 30)
+    ran = jaxret("search", "a/2.jpg", "-n", "30", "--json")
+    assert {image["state"] for image in json.loads(ran.out)["results"]} == {"ok"}
+    assert jaxret("search", "a/1.jpg").status == 0
+
+
+def test_a_camera_without_a_date_is_no_error(jaxret, root):
+    exif = Image.Exif()
+    exif[0x0132] = "0001:01:01 00:00:00"  # written where a camera's clock is not set
+    photos.save(root / "b/dated.jpg", 5, exif=exif)
+    shutil.copy2(root / "b/dated.jpg", root / "c/dated.jpg")
+    assert jaxret("index", root).status == 0
+    assert jaxret("duplicates", "--exact", "--keep", "oldest").status == 0

@@ -18,7 +18,6 @@ import jaxret
 
 FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 SHORT = ("search", "info")  # commands that end at once
-_DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d)?)?)?)?")
 _EPILOG = """\
 A QUERY is an image file, - for the bytes of one on stdin, or id:N. jaxret searches by image, not by
 words, and opens no URL:  curl -s URL | jaxret search -      wl-paste | jaxret search -
@@ -36,6 +35,15 @@ or a removal was refused, 130 interrupted.
 class _Parser(argparse.ArgumentParser):
     """Wrong use is told in one line."""
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Refuse an empty value, as of a shell variable that is not set: it would name a default.
+
+        `--exclude=` is how patterns are forgotten.
+        """
+        if not arg_string and action.dest not in ("command", "exclude"):
+            raise argparse.ArgumentError(action, "is empty, a value is expected")
+        return super()._get_value(action, arg_string)
+
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{self.prog}: {message}; see {self.prog} --help\n")
         raise SystemExit(ERROR)
@@ -47,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A short command that is this process ends it at once, because to take the interpreter and JAX
     apart would take half a second.
     """
+    _open_closed_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     is_short = words[:1] and words[0] in SHORT and "--distributed" not in words
     if is_short:
@@ -61,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Let a stream that the caller closed (`>&-`) be empty, or lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (as long as the process)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -88,7 +104,10 @@ def _run(arguments: Sequence[str]) -> int:
 def _told(error: Exception) -> int:
     from jaxret.app.output import tell
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without its number
+        text = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    text = " ".join(text.split()) or type(error).__name__
     expected = isinstance(error, (ValueError, OSError))
     tell(f"jaxret: {text}" if expected else f"jaxret: {type(error).__name__}: {text} (a defect; "
          "JAXRET_DEBUG=1 shows where)")  # fmt: skip
@@ -265,9 +284,12 @@ def _whole(text: str) -> int:
 
 
 def _date(text: str) -> str:
-    if not _DATE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"a date such as 2024-05-31 is expected, got {text!r}")
-    return text.replace(" ", "T")
+    from jaxret.index.reader import checked_date
+
+    try:
+        return checked_date(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -210,14 +210,8 @@ def _title(queries: list[Any]) -> str:
 
 def _filters(options: Namespace, place: Path) -> Any:
     from jaxret.index.query import folder_below
-    from jaxret.index.reader import root_of
 
-    root = Path()
-    if options.folders:
-        from jaxret.index.catalogue import Catalogue
-
-        with Catalogue(place) as catalogue:
-            root = root_of(place, catalogue.facts())
+    root = _root(place) if options.folders else Path()
     return index.Filters(
         tuple(folder_below(root, folder) for folder in options.folders),
         tuple(getattr(options, "labels", ())),
@@ -225,6 +219,27 @@ def _filters(options: Namespace, place: Path) -> Any:
         getattr(options, "older", None),
         getattr(options, "min_size", None),
     )
+
+
+def _root(place: Path) -> Path:
+    from jaxret.index.catalogue import Catalogue
+    from jaxret.index.reader import root_of
+
+    with Catalogue(place) as catalogue:
+        return root_of(place, catalogue.facts())
+
+
+def _keep(rules: list[str], place: Path) -> list[str]:
+    """Return keep rules with their folders as paths below the root, as those of --in are."""
+    from jaxret.index.groups import IN
+    from jaxret.index.query import folder_below
+
+    return [
+        f"{IN}{folder_below(_root(place), rule.removeprefix(IN)) or '.'}"
+        if rule.startswith(IN) and rule != IN
+        else rule
+        for rule in rules
+    ]
 
 
 def _image_json(image: Any) -> Any:
@@ -240,7 +255,7 @@ def _duplicates(options: Namespace) -> int:
         place,
         max_distance=options.max_distance,
         exact=options.exact,
-        keep=options.keep,
+        keep=_keep(options.keep, place),
         filters=filters,
         ignore=options.ignore,
     )

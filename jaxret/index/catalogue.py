@@ -137,7 +137,9 @@ class Catalogue:
         try:
             yield
         except sqlite3.Error as error:
-            raise PhotoIndexError(f"{self.index / CATALOGUE}: {error}") from error
+            is_damaged = type(error) is sqlite3.DatabaseError or "no such table" in str(error)
+            remedy = f"; move {self.index} away and run: jaxret index PHOTOS" if is_damaged else ""
+            raise PhotoIndexError(f"{self.index / CATALOGUE}: {error}{remedy}") from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

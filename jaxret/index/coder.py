@@ -2,6 +2,7 @@
 
 import functools
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,8 +139,10 @@ def read_vectors(file: Place) -> Vectors:
     path = Path(file)
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise PhotoIndexError(f"{file}: no .npy file that can be read ({error})") from error
+    if not isinstance(rows, np.ndarray):
+        raise PhotoIndexError(f"{file}: holds several arrays, one .npy file is expected")
     if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
         raise PhotoIndexError(f"{file}: must hold floats [n d], got {rows.dtype}{list(rows.shape)}")
     rows = np.asarray(rows, np.float32)

@@ -15,7 +15,15 @@ from jaxtyping import Int, Int64, Num
 
 from jaxret.index import calibrate, snapshot
 from jaxret.index.places import PhotoIndexError, Place
-from jaxret.index.reader import Filters, Image, View, images_of, mask_of, view
+from jaxret.index.reader import (
+    Filters,
+    Image,
+    View,
+    check_distance,
+    images_of,
+    mask_of,
+    view,
+)
 
 RULES = ("largest", "oldest", "newest", "shortest")
 IN = "in:"
@@ -61,7 +69,8 @@ def duplicates(
             far as altered copies reach.
         exact: only equal bytes count; needs no distance.
         keep: rules in turn: largest (pixels, then bytes), oldest, newest (taken), shortest (path),
-            or in:FOLDER, below the root, which is kept first. The path settles ties. () is largest.
+            or in:FOLDER, a path below the root, whose images are kept first. The path settles
+            ties. () is largest.
         filters: which images are compared.
         ignore: a file of decisions: each line holds digests of images that are not duplicates of
             each other, and anything after a #. None for not-duplicates.txt in the index, if it is
@@ -71,13 +80,16 @@ def duplicates(
         Duplicates.
 
     Raises:
-        PhotoIndexError: for an unknown rule, or an ignore file that cannot be read.
+        PhotoIndexError: for an unknown rule, a folder in:FOLDER without images, a radius below 0,
+            or an ignore file that cannot be read.
     """
     rules = _checked_rules(keep)
+    check_distance(max_distance)
     if exact and max_distance is not None:
         raise PhotoIndexError("--exact and --max-distance exclude each other")
     pairs = read_ignored(index / IGNORED if ignore is None else ignore, ignore is not None)
     with view(index) as seen:
+        _check_folders(seen, rules)
         mask = mask_of(seen, filters or Filters())
         rows = np.arange(len(seen.snapshot.ids)) if mask is None else np.flatnonzero(mask)
         images = [
@@ -131,14 +143,36 @@ def _checked_rules(keep: Sequence[str]) -> tuple[str, ...]:
     for rule in rules:
         if rule not in RULES and not (rule.startswith(IN) and rule != IN):
             raise PhotoIndexError(f"--keep must be {', '.join(RULES)} or {IN}FOLDER, got {rule!r}")
-    return rules
+    return tuple(f"{IN}{_folder_of(rule)}" if rule.startswith(IN) else rule for rule in rules)
+
+
+def _folder_of(rule: str) -> str:
+    folder = os.path.normpath(rule.removeprefix(IN)).strip("/")
+    return "" if folder == "." else folder
+
+
+def _is_in(image: Image, rule: str) -> bool:
+    folder = rule.removeprefix(IN)
+    return not folder or image.path.startswith(f"{folder}/")
+
+
+def _check_folders(seen: View, rules: tuple[str, ...]) -> None:
+    """Refuse a folder that is misspelt: its photos would be listed as those that may go."""
+    for rule in rules:
+        if rule.startswith(IN):
+            mask = mask_of(seen, Filters((rule.removeprefix(IN),)))
+            if mask is not None and not mask.any():
+                raise PhotoIndexError(
+                    f"--keep {rule}: the index has no image there; a folder of {seen.root} is "
+                    "expected"
+                )
 
 
 def _order(image: Image, rules: tuple[str, ...]) -> tuple:
     keys = []
     for rule in rules:
         if rule.startswith(IN):
-            keys.append(not image.path.startswith(f"{rule.removeprefix(IN).strip('/')}/"))
+            keys.append(not _is_in(image, rule))
         elif rule == "largest":
             keys += [-image.width * image.height, -image.bytes]
         elif rule == "shortest":
@@ -155,7 +189,11 @@ def _moment(image: Image) -> float:
 
     if image.taken is None:
         return image.modified
-    return datetime.datetime.fromisoformat(image.taken).timestamp()
+    moment = datetime.datetime.fromisoformat(image.taken)
+    try:
+        return moment.timestamp()
+    except ValueError:  # the first or last year of the calendar, which means a date that is not set
+        return image.modified
 
 
 def _reason(image: Image, rules: tuple[str, ...]) -> str:
@@ -166,11 +204,10 @@ def _reason(image: Image, rules: tuple[str, ...]) -> str:
         "newest": image.taken or "by its date of change",
     }
     for rule in rules:
-        folder = rule.removeprefix(IN).strip("/")
         if not rule.startswith(IN):
             return f"{rule}: {reasons[rule]}"
-        if image.path.startswith(f"{folder}/"):
-            return f"in {folder}"
+        if _is_in(image, rule):
+            return f"in {rule.removeprefix(IN) or '.'}"
     return "first path"
 
 

@@ -43,7 +43,7 @@ def find_index(near: Sequence[Place] = (), given: Place | None = None) -> Path:
                 return folder.absolute()
         raise PhotoIndexError(f"there is no index in {given}; make one: jaxret index PHOTOS")
     start = next((Path(path) for path in near if os.path.lexists(path)), Path.cwd()).absolute()
-    for place in dict.fromkeys((start, start.resolve())):
+    for place in dict.fromkeys((start, Path(os.path.realpath(start)))):
         for folder in (place, *place.parents):
             if (folder / FOLDER / CATALOGUE).is_file():
                 return folder / FOLDER

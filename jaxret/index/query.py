@@ -14,7 +14,17 @@ from jaxret.index import contents, model, snapshot
 from jaxret.index.catalogue import Row
 from jaxret.index.contents import UnreadableError
 from jaxret.index.places import PhotoIndexError
-from jaxret.index.reader import Filters, Image, View, images_of, mask_of, path_below, view
+from jaxret.index.reader import (
+    Filters,
+    Image,
+    View,
+    check_distance,
+    images_of,
+    is_unchanged,
+    mask_of,
+    path_below,
+    view,
+)
 from jaxret.index.scan import entry_of
 
 MOST = 2**31  # results
@@ -126,8 +136,7 @@ def check_request(
         raise PhotoIndexError("a search needs at least one QUERY")
     if max_distance is not None and (len(queries) != 1 or negative):
         raise PhotoIndexError("--max-distance needs one query, and no --not")
-    if max_distance is not None and not max_distance >= 0:
-        raise PhotoIndexError(f"--max-distance must be at least 0, got {max_distance}")
+    check_distance(max_distance)
 
 
 def rank(
@@ -188,7 +197,8 @@ class Resolver:
         return self._by_file(os.fspath(query))
 
     def _by_id(self, number: int) -> Query:
-        row = self.seen.catalogue.rows_of([number]).get(number)
+        is_possible = abs(number) < 2**63  # more is no number for SQLite
+        row = self.seen.catalogue.rows_of([number]).get(number) if is_possible else None
         if row is None:
             raise PhotoIndexError(f"no image has the id {number}")
         return Query(f"id:{number}", self.seen.file_of(row.path), (number,), self._code_of(number))
@@ -196,7 +206,7 @@ class Resolver:
     def _by_file(self, name: str) -> Query:
         facts = regular_file(name)
         own = self._itself(name, facts)
-        same = [row for row in own if _is_unchanged(row, facts)]
+        same = [row for row in own if is_unchanged(row, facts)]
         if same:
             code = self._code_of(same[0].id)
             return Query(name, os.path.abspath(name), tuple(row.id for row in own), code)
@@ -267,10 +277,6 @@ def regular_file(name: str) -> os.stat_result:
         what = "a folder" if stat.S_ISDIR(facts.st_mode) else "no file"
         raise PhotoIndexError(f"{name}: is {what}, a query is an image file")
     return facts
-
-
-def _is_unchanged(row: Row, facts: os.stat_result) -> bool:
-    return (row.size, row.mtime_ns) == (facts.st_size, facts.st_mtime_ns)
 
 
 def _picture(content: bytes, name: str, side: int) -> np.ndarray:

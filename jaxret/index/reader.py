@@ -1,7 +1,9 @@
 """An index as a reader sees it: one generation, whatever a writer does meanwhile."""
 
 import contextlib
+import datetime
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from jaxtyping import Bool, Num
 from jaxret.index import snapshot
 from jaxret.index.catalogue import Catalogue, Content, Row
 from jaxret.index.places import CATALOGUE, PhotoIndexError
+from jaxret.index.scan import entry_of
 from jaxret.index.snapshot import Snapshot
 
 
@@ -83,11 +86,35 @@ class Filters(NamedTuple):
         return any(self)
 
 
+DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?)?)?")
+FIRST = "0001-01-01T00:00:00"  # what completes a date that ends early
+
 # SQL: when a photo was taken, or else its file changed.
 WHEN = (
     "coalesce(taken, strftime('%Y-%m-%dT%H:%M:%S', mtime_ns / 1000000000, 'unixepoch', "
     "'localtime'))"
 )
+
+
+def check_distance(value: float | int | None) -> None:
+    """Raise PhotoIndexError where a distance is below 0 or not a number."""
+    if value is not None and not value >= 0:
+        raise PhotoIndexError(f"--max-distance must be at least 0, got {value}")
+
+
+def checked_date(text: str) -> str:
+    """Return a date or a time, ISO 8601, which may end early (2024, 2024-05).
+
+    Raises PhotoIndexError where there is no such date or time.
+    """
+    text = text.replace(" ", "T")
+    try:
+        if not DATE.fullmatch(text):
+            raise ValueError
+        datetime.datetime.fromisoformat(text + FIRST[len(text) :])
+    except ValueError:
+        raise PhotoIndexError(f"a date such as 2024-05-31 is expected, got {text!r}") from None
+    return text
 
 
 def mask_of(seen: View, filters: Filters) -> Bool[np.ndarray, " n"] | None:
@@ -122,7 +149,7 @@ def where_of(seen: View, filters: Filters) -> tuple[str, list[Any]]:
             either([_below(name) for name in filters.labels])
     for sign, date in ((">=", filters.newer), ("<", filters.older)):
         if date is not None:
-            either([(f"{WHEN} {sign} ?", [date])])
+            either([(f"{WHEN} {sign} ?", [checked_date(date)])])
     if filters.min_size:
         either([("(width >= ? AND height >= ?)", list(filters.min_size))])
     return " AND ".join(clauses), arguments
@@ -194,8 +221,13 @@ def state_of(file: str, row: Row) -> str:
         facts = os.stat(file)
     except OSError:
         return "missing"
-    same = (facts.st_size, facts.st_mtime_ns) == (row.size, row.mtime_ns)
-    return "ok" if same else "changed"
+    return "ok" if is_unchanged(row, facts) else "changed"
+
+
+def is_unchanged(row: Row, facts: os.stat_result) -> bool:
+    """Return whether a file has the size and the date that it was indexed with."""
+    entry = entry_of(facts)
+    return (row.size, row.mtime_ns) == (entry.size, entry.mtime_ns)
 
 
 def path_below(root: Path, file: str | os.PathLike) -> str | None:
@@ -220,9 +252,12 @@ __all__ = [
     "Image",
     "PhotoIndexError",
     "View",
+    "check_distance",
+    "checked_date",
     "image_of",
     "images_of",
     "is_index",
+    "is_unchanged",
     "mask_of",
     "path_below",
     "root_of",

@@ -77,12 +77,19 @@ def sort_key(path: str) -> str:
 
 
 def entry_of(facts: os.stat_result) -> Entry:
-    """Return an Entry of what `os.stat` gives."""
+    """Return an Entry of what `os.stat` gives.
+
+    Times beyond the years 1677 and 2262, which have no number of 64 bits, are the last that have.
+    """
     fault = next((why for test, why in NOT_FILES if test(facts.st_mode)), "")
     if not fault and facts.st_size > MOST_BYTES:
         fault = f"more than {MOST_BYTES // 2**30} GB"
     inode = facts.st_ino - 2**64 if facts.st_ino >= 2**63 else facts.st_ino
-    return Entry(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_dev, inode, fault)
+    mtime, ctime = (
+        max(-(2**63) + 1, min(time_ns, 2**63 - 1))
+        for time_ns in (facts.st_mtime_ns, facts.st_ctime_ns)
+    )
+    return Entry(facts.st_size, mtime, ctime, facts.st_dev, inode, fault)
 
 
 def scan(

@@ -110,9 +110,9 @@ def merge(target: Place, sources: Sequence[Place]) -> int:
     if not sources:
         raise PhotoIndexError("merge needs at least one index to join")
     indexes = [places.find_index(given=source) for source in sources]
+    merged, facts, root = _gather(indexes)  # refuses before anything is written
     places.prepare(target)
     with places.writing(target), Catalogue(target, write=True) as joint:
-        merged, facts, root = _gather(indexes)
         _copy_model(indexes[0], target, facts["model"])
         with joint.transaction():
             rows, contents = [], []

@@ -117,6 +117,8 @@ def _checked_root(root: Place) -> Path:
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "there is no such folder"
         raise PhotoIndexError(f"{root}: {what}")
+    if (path / places.CATALOGUE).is_file():
+        raise PhotoIndexError(f"{root}: is an index; name the folder of photos")
     return path
 
 

@@ -21,7 +21,15 @@ from jaxret.index import contents, groups, model, reader, thumbs
 from jaxret.index.catalogue import Row
 from jaxret.index.places import PhotoIndexError
 from jaxret.index.query import Resolver, search_view
-from jaxret.index.reader import Filters, Image, View, image_of, images_of, where_of
+from jaxret.index.reader import (
+    Filters,
+    Image,
+    View,
+    image_of,
+    images_of,
+    is_unchanged,
+    where_of,
+)
 
 MOST_NAMES = 500  # labels and folders that are listed
 BY_DATE = 100_000  # images; larger indexes are browsed in the order of ids
@@ -307,7 +315,7 @@ def open_original(root: Path, row: Row) -> int:
         raise RefusedError(409, "changed", "the file cannot be opened") from error
     try:
         facts = os.fstat(handle)
-        same = (facts.st_size, facts.st_mtime_ns) == (row.size, row.mtime_ns)
+        same = is_unchanged(row, facts)
         if not (stat.S_ISREG(facts.st_mode) and same and _is_ours(root, file, handle, row)):
             raise RefusedError(409, "changed", "the file has changed since indexing")
     except BaseException:

@@ -9,13 +9,12 @@ from urllib.parse import unquote_to_bytes
 
 from jaxret.app.server.security import RefusedError, Scope
 from jaxret.index.groups import IN, RULES
-from jaxret.index.reader import Filters
+from jaxret.index.reader import Filters, checked_date
 
 MOST_RESULTS = 1000
 MOST_VALUES = 50  # of one parameter
 MOST_LENGTH = 4096  # bytes of a value
 WHOLE = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
-DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)?)?)?")
 CURSOR = re.compile(r"[0-9T:.+-]{0,40}~(0|[1-9][0-9]{0,17})")
 DISTANCE = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?(e-?[0-9]{1,2})?")
 FILTERS = ("in", "label", "newer", "older")
@@ -89,9 +88,10 @@ def distance(value: str) -> int | float | None:
 
 def date(value: str) -> str | None:
     """Return a date or a time, ISO 8601."""
-    if not DATE.fullmatch(value):
-        raise ValueError("a date such as 2024-05-31")
-    return value
+    try:
+        return checked_date(value)
+    except ValueError:
+        raise ValueError("a date such as 2024-05-31") from None
 
 
 def folder(value: str) -> str:

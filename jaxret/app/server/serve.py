@@ -1,6 +1,7 @@
 """Starts the server: its socket, its token, the address that is printed, and its end."""
 
 import contextlib
+import errno
 import html
 import logging
 import os
@@ -146,7 +147,8 @@ def _listen(host: str, port: int) -> socket.socket:
             listening.close()
             raise
     except OSError as error:
-        advice = "; --port 0 takes a free one" if error.errno else ""
+        is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = "; --port 0 takes a free one" if is_port else "; --host must be of this machine"
         words = f"{host}, port {port}: {error.strerror}{advice}"
         raise PhotoIndexError(words) from error
     return listening
