@@ -381,7 +381,8 @@ def _evaluate(options: Namespace) -> int:
         output.write_json(document)
         return FOUND
     for name, value in document["metrics"].items():
-        output.write_line(f"{value:.4f}", name)
+        is_count = name.startswith("queries")
+        output.write_line(f"{value:.0f}" if is_count else f"{value:.4f}", name)
     if not options.quiet:
         protocol = document["protocol"]
         tell(
