@@ -10,6 +10,7 @@ from serving import SIDE, ids_of, index_by_hand, serving
 
 SEED = 3  # of the indexed picture that the uploads show
 NEAR = 8  # bits of 64: palettes and lossy formats change pixels a little
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
