@@ -236,6 +236,8 @@ def main() -> None:
     sizes, size = ((100,), (400, 300)) if options.quick else (options.n, MEGAPIXELS)
     counts = (20, 3) if options.quick else (CLICKS, DROPS)
     rows: list[Any] = []
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         for n in sizes:
             folder = Path(options.folder or temporary) / f"{options.model}-{n}-{size[0]}"
