@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 from jaxret.app.server.serve import Page, prepared
 from jaxret.index import contents, places
@@ -143,3 +144,10 @@ def serving(index: Path, *, encoder: bool = True, **options: Any):
             page.server.should_exit = True
             thread.join(20)
             assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def client(root):
+    """Serve the index of a module's `root`."""
+    with serving(root / ".jaxret") as running:
+        yield running

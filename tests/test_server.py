@@ -15,7 +15,7 @@ from pathlib import Path
 import made_photos as photos
 import numpy as np
 import pytest
-from serving import SIDE, ids_of, index_by_hand, serving
+from serving import SIDE, client, ids_of, index_by_hand
 
 from jaxret.app import schema
 from jaxret.app.server import views
@@ -24,6 +24,7 @@ from jaxret.app.server.serve import prepared
 from jaxret.index import PhotoIndexError, groups
 from jaxret.index.catalogue import Catalogue
 
+__all__ = ["client"]
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
 
 
@@ -34,12 +35,6 @@ def root(tmp_path_factory):
     (made / os.fsdecode(b"c/caf\xe9.jpg")).write_bytes((made / "c/1.jpg").read_bytes())
     index_by_hand(made)
     return made
-
-
-@pytest.fixture(scope="module")
-def client(root):
-    with serving(root / ".jaxret") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

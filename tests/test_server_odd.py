@@ -6,8 +6,9 @@ import made_photos as photos
 import numpy as np
 import pytest
 from PIL import Image
-from serving import SIDE, ids_of, index_by_hand, serving
+from serving import SIDE, client, ids_of, index_by_hand
 
+__all__ = ["client"]
 SEED = 3  # of the indexed picture that the uploads show
 NEAR = 8  # bits of 64: palettes and lossy formats change pixels a little
 pytestmark = pytest.mark.slow
@@ -18,12 +19,6 @@ def root(tmp_path_factory):
     made = photos.make(tmp_path_factory.mktemp("odd") / "photos", 12)
     index_by_hand(made)
     return made
-
-
-@pytest.fixture(scope="module")
-def client(root):
-    with serving(root / ".jaxret") as running:
-        yield running
 
 
 def bytes_of(image, kind="PNG", **options):

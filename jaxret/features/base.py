@@ -66,7 +66,8 @@ def extract(
 
     Raises:
         FeaturesError: if the extractor has no weights here.
-        ValueError: if there is no image, or images are no squares of 1 or 3 channels.
+        ValueError: if there is no image, images are no squares of 1 or 3 channels, or batch_size is
+            below 1.
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
@@ -76,6 +77,8 @@ def extract(
         )
     if images.shape[1] != images.shape[2] or images.shape[3] not in (1, 3):
         raise ValueError(f"images must be squares, grey or RGB, got {list(images.shape[1:])}")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     params = extractor.load() if params is None else params
     if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
         params = jax.device_put(params)  # takes milliseconds even where all is there
@@ -85,7 +88,7 @@ def extract(
 
 
 def _fastest(side: int, count: int) -> int:
-    """Return how many of so many images to compute at once; on CPU no core is to stand idle."""
+    """Return the batch size for count images; on CPU small enough that every core has a batch."""
     if jax.default_backend() != "cpu":
         return min(BATCH, count)
     return min(max(1, PIXELS // side**2), -(-count // num_cpus()))

@@ -135,7 +135,7 @@ def _ascend(kernel, residue: Callable, start: Float[Array, " m"], steps: int):
         v = a + (momentum - 1) / later * (a - before)
         value, gradient = slope(v)
         square = jnp.sum(gradient**2)
-        # Equal up to the rounding of sums over all images, or the bound would grow for ever.
+        # Equal up to the rounding of sums over all images, or the bound would never stop growing.
         slack = 1e-6 * jnp.abs(value)
 
         def too_low(bound):

@@ -117,7 +117,7 @@ def assign(missing: Sequence[Row], changed: Sequence[Row], digests: Mapping[str,
 
 
 def are_too_many(lost: int, images: int) -> bool:
-    """Return whether so many images went at once that a folder may not have been mounted."""
+    """Return whether the share of lost images suggests that a folder is not mounted."""
     return lost >= FEWEST_LOST and lost > MOST_LOST * images
 
 

@@ -20,7 +20,7 @@ from jaxret.index.catalogue import Staged
 from jaxret.index.scan import Entry, entry_of
 
 MOST_PIXELS = 250_000_000
-LARGE = 40_000_000  # pixels; images that need so much memory are decoded one at a time
+LARGE = 40_000_000  # pixels; larger images are decoded one at a time, to save memory
 # By content, not by name. Others that Pillow knows (EPS, FITS, PSD, ...) are not for photos.
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 HEIC = (".heic", ".heif")

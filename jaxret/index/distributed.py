@@ -168,7 +168,7 @@ def _plain(found: Found) -> tuple[dict[str, Any], Found]:
 def together(function: Callable[[], tuple[Any, Any]]) -> tuple[list[Any], Any]:
     """Run a function in every process; return the first values of all, and the own second one.
 
-    First values are plain JSON. Where it fails in one process it fails in all: none waits for ever.
+    First values are plain JSON. A failure in one process is one in all: none is left waiting.
     """
     value, own, failure = None, None, None
     try:

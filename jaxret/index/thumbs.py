@@ -54,7 +54,7 @@ def small(file: str | IO[bytes], side: int = SIDE) -> bytes:
             with Image.open(file, formats=contents.formats()) as image:
                 if image.width * image.height > contents.MOST_PIXELS:
                     raise UnreadableError("too many pixels")
-                # JPEG: only so many pixels are made that there is half as much again to choose from
+                # A JPEG is decoded at a reduced size, at least DRAFT times the thumbnail's.
                 share = DRAFT * side / max(image.size)
                 image.draft("RGB", (int(image.width * share), int(image.height * share)))
                 upright = ImageOps.exif_transpose(image)

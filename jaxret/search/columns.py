@@ -17,7 +17,7 @@ from jaxret.search.select import Compiled, few_sizes
 
 
 class Columns(NamedTuple):
-    """Codes as columns of words, with room for few more rows than there are."""
+    """Codes as columns of words, with room for some more rows."""
 
     words: UInt32[Array, "w m"]
     size: int
