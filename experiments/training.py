@@ -107,9 +107,7 @@ def train(
     from jaxret.hashers import weights
 
     steps = train.steps_per_epoch(len(images.images), config.batch_size)
-    resumed = workdir.checkpoints.latest_step() is not None
-    state = workdir.checkpoints.restore(state) if resumed else state
-    history = workdir.history(until_step=int(state.step))
+    state, history = _latest(workdir, state)
     done = int(state.step) // steps
     if done > config.epochs:
         raise ValueError(
@@ -140,6 +138,13 @@ def train(
         workdir.checkpoints.close()
     told = {"epochs": config.epochs, "steps": config.epochs * steps}
     return weights(latest), history, told | _times(history, workdir.earlier_record())
+
+
+def _latest(workdir: harness.Workdir, state: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """The newest checkpoint, or the given state if there is none, and the log up to it."""
+    if workdir.checkpoints.latest_step() is not None:
+        state = workdir.checkpoints.restore(state)
+    return state, workdir.history(until_step=int(state.step))
 
 
 def _recorder(
