@@ -13,6 +13,8 @@ import jax
 import numpy as np
 import pytest
 import report
+import search_photos
+import train_autoencoder
 import train_vae
 import training
 from marks import slow
@@ -97,6 +99,21 @@ def test_bits_have_itq_beside_them_and_long_bits_lsh():
     assert list(named.values()) == [
         "ITQ, 8 bits", "LSH, 17 bits", "PCA, 8 numbers", "PCA, 16 numbers"
     ]  # fmt: skip
+
+
+def test_advice_names_no_flag_that_the_run_had():
+    def told(script, **flags):
+        return report.advice_for(script.CONFIG(workdir="w", **flags), script.ADVICE)
+
+    rest = "more --epochs, a smaller --beta or more --latent_dim"
+    positives = "--contrastive_weight=100 --knn_positives=10"
+    assert told(train_vae) == f"try {positives}, {rest}"
+    assert told(train_vae, contrastive_weight=1000, knn_positives=20) == f"try {rest}"
+    with_shift = told(train_vae, contrastive_weight=100, shift=1)
+    assert with_shift == f"try --knn_positives=10, {rest}"
+    assert told(train_autoencoder, batch_norm=True) == "try more --epochs or more --latent_dim"
+    assert told(search_photos, method="pixels") == "try --method=photo"
+    assert told(search_photos, method="photo") == ""
 
 
 def test_a_lead_within_chance_is_not_called_better():

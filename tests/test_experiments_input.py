@@ -88,6 +88,33 @@ def test_labels_come_from_a_csv_file(tmp_path):
     )
 
 
+def test_a_folder_of_fewer_images_than_the_default_batch_is_one_batch(tmp_path):
+    photos = folder_of_images(tmp_path)
+    config = train_vae.CONFIG(workdir="w", dataset=f"folder:{photos}", image_size=8)
+    protocol, _ = harness.load_data(config)
+    n = len(protocol.train.images)
+    assert n < config.batch_size
+    assert harness.with_batches_of(config, protocol.train).batch_size == n
+    given = dataclasses.replace(config, batch_size=2)
+    assert harness.with_batches_of(given, protocol.train) is given
+    with pytest.raises(ValueError, match=f"batch_size must lie between 1 and .* {n}, got 99"):
+        harness.load_data(dataclasses.replace(config, batch_size=99))
+    digits = data.load("digits", "train")
+    assert harness.with_batches_of(config, digits) is config
+
+
+@pytest.mark.slow
+def test_a_run_on_a_small_folder_says_its_batch_size_and_goes_on_after_a_stop(tmp_path, capsys):
+    flags = (f"--dataset=folder:{folder_of_images(tmp_path / 'photos')}", "--image_size=8", *SMALL)
+    result = run(train_vae, tmp_path / "w", *flags)
+    n = result["protocol"]["train"]
+    assert result["config"]["batch_size"] == n
+    assert result["train"]["steps"] == 2
+    line = f"batch size: {n}, all training images (100 are the default)"
+    assert line in capsys.readouterr().out.splitlines()
+    assert run(train_vae, tmp_path / "w", *flags, "--resume")["metrics"] == result["metrics"]
+
+
 def test_queries_that_are_in_the_gallery_are_refused_unless_allowed(monkeypatch):
     whole = data.load_protocol("test", "digits")
     query = data.take(whole.query, slice(20))
