@@ -19,8 +19,6 @@ import jaxret
 FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 SHORT = ("search", "info")  # commands that end at once
 _EPILOG = """\
-jaxret COMMAND --help lists the options of a command.
-
 A QUERY is an image file; - for the bytes of one on standard input; or id:N, the indexed image with
 this id (info and --json tell ids). jaxret searches by image, not by words, and opens no URL:
     curl -s URL | jaxret search -        wl-paste | jaxret search -
@@ -139,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="jaxret",
         description="Find similar images in a folder of your own, offline.",
-        epilog=_EPILOG,
+        epilog=f"jaxret COMMAND --help lists the options of a command.\n\n{_EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -168,8 +166,9 @@ def _add(commands: Any, name: str, text: str, *, index: bool = True) -> argparse
         allow_abbrev=False,
     )
     if index:
-        which = "keep the index here" if name == "index" else "use this index"
-        parser.add_argument("--index", metavar="DIR", help=f"{which}, not in PHOTOS/.jaxret")
+        makes = "keep the index in this folder, not in PHOTOS/.jaxret"
+        uses = "use this index; default: the nearest, see jaxret --help"
+        parser.add_argument("--index", metavar="DIR", help=makes if name == "index" else uses)
     parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors only")
     return parser
 
@@ -258,7 +257,7 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
 def _info(commands: Any) -> None:
     parser = _add(commands, "info", "describe the index or an image, or tell how far two are apart")
     parser.add_argument(
-        "files", metavar="FILE", nargs="*", help="none: the index; one or two image files or id:N"
+        "files", metavar="FILE", nargs="*", help="one or two image files or id:N; none: the index"
     )
     parser.add_argument("--verify", action="store_true", help="check every byte of the index")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
