@@ -19,7 +19,7 @@ import training
 import vectors
 from harness import flag
 
-ADVICE = "try another --method or more --bits"
+ADVICE = ("another --method", "more --bits")
 VERSION = 2  # grows when the same flags compute something else
 
 

@@ -3,6 +3,7 @@
 JAX is imported inside functions, so that --help answers at once.
 """
 
+import dataclasses
 import dis
 import functools
 import os
@@ -44,6 +45,7 @@ __all__ = [
     "positive_integers",
     "run",
     "save_figure",
+    "with_batches_of",
     "write_whole",
 ]
 
@@ -238,7 +240,8 @@ def load_images(config: Config) -> tuple[Any, int]:
             config.image_size,
             labels=config.labels or None,
         )
-    train.steps_per_epoch(len(protocol.train.images), config.batch_size)
+    batch_size = with_batches_of(config, protocol.train).batch_size
+    train.steps_per_epoch(len(protocol.train.images), batch_size)
     overlap = data.shared_images(protocol.gallery, protocol.query)
     allowed = max(protocol.known_overlap, config.allowed_overlap)
     if overlap > allowed:
@@ -248,6 +251,18 @@ def load_images(config: Config) -> tuple[Any, int]:
             f"--allowed_overlap={overlap}"
         )
     return protocol._replace(known_overlap=allowed), overlap
+
+
+def with_batches_of(config: Config, images: Any) -> Config:
+    """Return a configuration whose batch is not the default where an ImageSet has fewer images.
+
+    The batch is all of the images then. A size that is not the default stays as it was given.
+    """
+    if config.batch_size != config.defaults()["batch_size"]:
+        return config
+    if len(images.images) >= config.batch_size:
+        return config
+    return dataclasses.replace(config, batch_size=len(images.images))
 
 
 def _place(config: Config) -> str:

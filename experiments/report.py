@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ import harness
 BATCH = 1000  # images that are measured at once
 CURVE = (100, 200, 400, 600, 800, 1000)  # K of precision@K where flags ask for a curve
 MEASURED = 10_000  # training images that stand for all where a classifier is judged
+FLAG = re.compile(r"--(\w+)(?:=(\S+))?")
 WORDS = {"hamming": "bits, by Hamming distance", "euclidean": "numbers, by Euclidean distance"}
 
 
@@ -136,7 +138,8 @@ def finish(
             "environment": harness.environment(),
         },
     )
-    print(summary(metrics, baseline_scores, protocol, size, hasher.distance, script.ADVICE))
+    advice = advice_for(config, script.ADVICE)
+    print(summary(metrics, baseline_scores, protocol, size, hasher.distance, advice))
     title = f"{protocol.name}, {workdir.path.name}"
     images = functools.partial(_images, config, protocol)
     pictures = drawing.common(hasher, params, protocol, history, title, images)
@@ -182,6 +185,28 @@ def _bound(config, script, hasher, params, protocol) -> dict[str, float]:
     return {"elbo_nats": -(means["nll_nats"] + means["kl_nats"])}
 
 
+def advice_for(config: harness.Config, pieces: Sequence[str]) -> str:
+    """Return "try a, b or c", of the pieces of a script's advice that a run did not follow.
+
+    A piece's flags are named as on the command line. One with a value that the run had, or more,
+    is left out, and so is a switch that was on.
+    """
+    left = []
+    for piece in pieces:
+        new = FLAG.sub(lambda found: "" if _had(config, *found.groups()) else found[0], piece)
+        if new == piece or FLAG.search(new):
+            left.append(" ".join(new.split()))
+    *first, last = left or [""]
+    return f"try {', '.join(first)} or {last}" if first else last and f"try {last}"
+
+
+def _had(config: harness.Config, name: str, value: str | None) -> bool:
+    own = getattr(config, name)
+    if value is None:
+        return own is True
+    return own >= float(value) if isinstance(own, int | float) else own == value
+
+
 def summary(
     metrics: Mapping[str, float],
     baseline_scores: Mapping[str, Mapping[str, Any]],
@@ -198,7 +223,7 @@ def summary(
         protocol: a data.Protocol.
         size: numbers per code.
         distance: how codes are compared.
-        advice: what to try if a baseline retrieves better.
+        advice: what to try if a baseline retrieves better, "" for nothing.
     """
     queries, gallery = len(protocol.query.images), len(protocol.gallery.images)
     kind = WORDS.get(distance, f"numbers, by {distance} distance")
@@ -222,7 +247,7 @@ def summary(
     better = baselines.better(metrics, baseline_scores)
     if better:
         named = "; ".join(f"{name} ({', '.join(scores)})" for name, scores in better.items())
-        lines.append(f"a baseline retrieves better: {named}; {advice}")
+        lines.append(f"a baseline retrieves better: {named}" + (f"; {advice}" if advice else ""))
     alone = metrics.get("queries_without_relevant", 0)
     if alone:
         lines.append(f"{alone:.0f} queries have a class that the gallery lacks, and score 0")

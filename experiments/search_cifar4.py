@@ -34,7 +34,7 @@ OF_TRUNK = ("trunk", "two-stage")
 PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
 METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED, "last-blocks")
 FEATURES = "efficientnet-lite0@96"
-ADVICE = "try --method=labels"
+ADVICE = ("--method=labels",)
 VERSION = 1  # grows when the same flags compute something else
 K = 10  # results that are guesses
 

@@ -25,7 +25,7 @@ from harness import LANDMARKS, flag
 MODELS = ("m1", "m2", "m3")
 METHODS = (*MODELS, "features", "colour-histogram", "gist", "vlad", "pixels", "random")
 VLAD_DIMS = 128
-ADVICE = "try --method=features"
+ADVICE = ("--method=features",)
 VERSION = 1  # grows when the same flags compute something else
 STARTS = 4  # of k-means
 RANGE = 4.0  # a squared error of pixels from -1 to 1, over one of pixels from 0 to 1

@@ -21,7 +21,7 @@ from harness import OTHERS, flag
 METHODS = (
     "pixels", "colour-histogram", "look", "features", "photo", "labels", "vae", "drhn1",
 )  # fmt: skip
-ADVICE = "try --method=photo"
+ADVICE = ("--method=photo",)
 VERSION = 1  # grows when the same flags compute something else
 
 

@@ -19,7 +19,7 @@ import training
 import vectors
 from harness import flag
 
-ADVICE = "try more --hash_tables"
+ADVICE = ("more --hash_tables",)
 VERSION = 1  # grows when the same flags compute something else
 K = 10  # neighbors
 QUERIES = 1000  # a fixed random sample

@@ -28,7 +28,7 @@ MODELS = (
     "dense", "conv_up", "conv_transposed", "conv_dense_up", "conv_dense_transposed", "gru", "lstm",
     "attention",
 )  # fmt: skip
-ADVICE = "try more --epochs, --batch_norm for convolutions, or more --latent_dim"
+ADVICE = ("more --epochs", "--batch_norm for convolutions", "more --latent_dim")
 VERSION = 2  # grows when the same flags compute something else
 LISTS = ("hidden", "channels", "patch")  # flags such as 16,8,8
 

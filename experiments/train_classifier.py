@@ -17,7 +17,7 @@ from train_hasher import positives, score, watch  # of any classifier
 
 __all__ = ["positives", "score", "watch"]
 
-ADVICE = "try more --epochs, or --mirror"
+ADVICE = ("more --epochs", "--mirror")
 VERSION = 1  # grows when the same flags compute something else
 
 

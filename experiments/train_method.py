@@ -20,7 +20,7 @@ import training
 import vectors
 from harness import flag
 
-ADVICE = "try more --epochs or another --method"
+ADVICE = ("more --epochs", "another --method")
 VERSION = 1  # grows when the same flags compute something else
 COMPONENTS = 128  # of the space in which positives are sought
 

@@ -17,8 +17,10 @@ from harness import flag
 
 AUGMENTATION = ("shift", "degrees", "zoom")
 ADVICE = (
-    "try --contrastive_weight=100 --knn_positives=10, more --epochs, a smaller --beta, or more "
-    "--latent_dim"
+    "--contrastive_weight=100 --knn_positives=10",
+    "more --epochs",
+    "a smaller --beta",
+    "more --latent_dim",
 )
 VERSION = 2  # grows when the same flags compute something else
 

@@ -4,7 +4,7 @@ A script is a module with
 
     CONFIG                                       its flags, an options.Config
     VERSION                                      grows when the same flags compute something else
-    ADVICE                                       what to try if a baseline retrieves better
+    ADVICE                                       what to try if a baseline retrieves better, a tuple
     hasher(config, protocol)                     -> jaxret.hashers.Hasher
     positives(config, images)                    -> rows of similar images, or None
     score(config, hasher, params, protocol, overlap)   -> named numbers
@@ -38,11 +38,15 @@ def main(config: harness.Config, script: ModuleType) -> None:
     checkpoint_seconds()  # refuse before writing
     protocol, overlap = harness.load_data(config)
     print(*data.describe(protocol), sep="\n", flush=True)
+    given, config = config, harness.with_batches_of(config, protocol.train)
     hasher = script.hasher(config, protocol)
-    positives = script.positives(config, protocol.train.images)
-    if hasher.training is not None:
-        hasher.training.check(protocol.train.images, protocol.train.labels)
     learns = hasher.training is not None
+    if learns and config is not given:
+        print(f"batch size: {config.batch_size}, all training images ({given.batch_size} are the "
+              "default)", flush=True)  # fmt: skip
+    positives = script.positives(config, protocol.train.images)
+    if learns:
+        hasher.training.check(protocol.train.images, protocol.train.labels)
     start = initial_state(config, hasher, protocol.train) if learns else None
     with harness.Workdir(config, protocol.train, learns and hasher.training.horizon) as workdir:
         if learns:
@@ -107,9 +111,7 @@ def train(
     from jaxret.hashers import weights
 
     steps = train.steps_per_epoch(len(images.images), config.batch_size)
-    resumed = workdir.checkpoints.latest_step() is not None
-    state = workdir.checkpoints.restore(state) if resumed else state
-    history = workdir.history(until_step=int(state.step))
+    state, history = _latest(workdir, state)
     done = int(state.step) // steps
     if done > config.epochs:
         raise ValueError(
@@ -140,6 +142,13 @@ def train(
         workdir.checkpoints.close()
     told = {"epochs": config.epochs, "steps": config.epochs * steps}
     return weights(latest), history, told | _times(history, workdir.earlier_record())
+
+
+def _latest(workdir: harness.Workdir, state: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """The newest checkpoint, or the given state if there is none, and the log up to it."""
+    if workdir.checkpoints.latest_step() is not None:
+        state = workdir.checkpoints.restore(state)
+    return state, workdir.history(until_step=int(state.step))
 
 
 def _recorder(

@@ -1,13 +1,17 @@
 """Folders of small made-up photos, and the command in this process, for the tests of an index."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxret.app import cli
+from jaxret.index.catalogue import Catalogue
 
 FOLDERS = ("a", "b", "c")
 PAST = 1_700_000_000  # seconds: long before any scan
@@ -60,3 +64,46 @@ class Command:
         status = cli.main([os.fsdecode(argument) for argument in arguments])
         out, err = self.capture.readouterr()
         return Ran(status, out, err.decode(errors="replace"))
+
+
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory):
+    """A folder of 30 photos with its index, to copy."""
+    from jaxret.index import build
+
+    root = make(tmp_path_factory.mktemp("indexed") / "photos")
+    build(root, model="look")
+    return root
+
+
+@pytest.fixture
+def jaxret(capsysbinary, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.delenv("JAXRET_INDEX", raising=False)
+    return Command(capsysbinary)
+
+
+@pytest.fixture
+def root(indexed, tmp_path, monkeypatch):
+    """A copy of the indexed folder, and the current folder."""
+    copy = tmp_path / "photos"
+    shutil.copytree(indexed, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def rows(root):
+    with Catalogue(root / ".jaxret") as catalogue:
+        return {row.path: row for row in catalogue.rows()}
+
+
+def ids(root):
+    return {path: row.id for path, row in rows(root).items()}
+
+
+def summary(ran):
+    return json.loads(ran.out)["summary"]
+
+
+def counts(ran):
+    return {name: number for name, number in summary(ran).items() if number and name != "seconds"}

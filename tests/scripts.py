@@ -12,6 +12,7 @@ import pytest
 import training
 
 ROOT = Path(__file__).resolve().parent.parent
+SMALL = ("--hidden=16", "--latent_dim=4", "--epochs=2")  # a quick run of train_vae
 
 
 @pytest.fixture(autouse=True)

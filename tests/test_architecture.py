@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxret"
-LONGEST = 60  # lines of a function, its docstring not counted
+LONGEST = 60  # lines of a function, its docstring counted
 
 # module -> exactly what it imports from jaxret, level by level
 IMPORTS = {
@@ -279,17 +279,13 @@ def body_of(function):
 
 
 def num_lines(function):
-    docstring = function.body[0]
-    whole = function.end_lineno - function.lineno + 1
-    if ast.get_docstring(function) is None:
-        return whole
-    return whole - (docstring.end_lineno - docstring.lineno + 1)
+    return function.end_lineno - function.lineno + 1
 
 
 def test_a_function_fits_a_screen():
     long = {
         f"{path.relative_to(ROOT)}:{function.name}": num_lines(function)
-        for path in SOURCES
+        for path in (*SOURCES, *sorted((ROOT / "tests").glob("*.py")))
         for function in functions(path)
         if num_lines(function) > LONGEST
     }
@@ -345,5 +341,5 @@ def test_the_rules_find_what_breaks_them():
     ).body
     assert untyped(one) == ["b", "c"]
     assert untyped(two) == ["return"]
-    assert (num_lines(one), num_lines(two)) == (2, 2)
+    assert (num_lines(one), num_lines(two)) == (5, 2)
     assert [ast.unparse(node) for node in body_of(one)] == ["return 1"]

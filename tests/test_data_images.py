@@ -3,23 +3,13 @@ import threading
 
 import numpy as np
 import pytest
+from image_folders import noise, save
 from PIL import Image, ImageOps
 
 from jaxret import data
 from jaxret.data import images as module
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
-
-
-def save(path, image=None, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (image or Image.new("RGB", (6, 5), "red")).save(path, **options)
-    return path
-
-
-def noise(seed, size=8):
-    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
-    return Image.fromarray(pixels)
 
 
 def pixel(path, size=4):

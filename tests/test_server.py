@@ -50,7 +50,7 @@ def jaxret(capsysbinary, monkeypatch, root):
 
 def jpeg(seed=0):
     file = io.BytesIO()
-    photos.picture(seed).save(file, "PNG")
+    photos.picture(seed).save(file, "JPEG")
     return file.getvalue()
 
 

@@ -106,9 +106,20 @@ def root(tmp_path):
     return made
 
 
-def test_three_minutes_of_load_change_no_answer(root, tmp_path):
+def true_answers(place, revision, pictures):
+    """What a server of this revision must answer to each query."""
     from jaxret.index import search
 
+    queries = {query: query for query in QUERIES}
+    queries |= {f"upload {number}": picture for number, picture in enumerate(pictures)}
+    answers = {}
+    for name, query in queries.items():
+        found = search([query], place, n=10)
+        answers[revision, name] = [(one.id, one.path, one.distance) for one in found.results]
+    return answers
+
+
+def test_three_minutes_of_load_change_no_answer(root, tmp_path):
     place = root / ".jaxret"
     command = [sys.executable, "-m", "jaxret.app.cli"]
     pictures = []
@@ -136,14 +147,7 @@ def test_three_minutes_of_load_change_no_answer(root, tmp_path):
                 subprocess.run([*command, "index", str(root), "-q"], check=True)
                 with Catalogue(place) as catalogue:
                     revision = catalogue.facts()["revision"]
-                for query in QUERIES:
-                    found = search([query], place, n=10)
-                    key = revision, query
-                    expected[key] = [(one.id, one.path, one.distance) for one in found.results]
-                for number, picture in enumerate(pictures):
-                    found = search([picture], place, n=10)
-                    key = revision, f"upload {number}"
-                    expected[key] = [(one.id, one.path, one.distance) for one in found.results]
+                expected |= true_answers(place, revision, pictures)
                 memory.append((time.monotonic(), memory_of(process)))
             for thread in threads:
                 thread.join(60)

@@ -1,4 +1,4 @@
-"""A script of one trained number, so that tests of tables take no time."""
+"""A script of one trained number, and tables of it, so that tests of tables take no time."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import harness
 import jax
 import jax.numpy as jnp
 import optax
+import table
 from harness import flag
 
 from jaxret import train
@@ -60,3 +61,14 @@ def score(config, hasher, params, protocol, overlap):
     value = float(jnp.asarray(hasher.encode(params, None)).mean())
     value = round(value * config.levels) / config.levels if config.levels else value
     return {f"map@{config.eval_k}/retrieved": value, "code_size": config.width}
+
+
+def small(*rows, **about):
+    """A table of the embedded digits."""
+    return table.Table("title", rows, **{"dataset": "digits", "script": "tiny_script"} | about)
+
+
+TWO = (
+    table.Row("two levels", 0.7, {"levels": 2}),
+    table.Row("mean", 0.9, {}, {"steepness": 0.1}, "flat, {epochs} epochs", x=1.0),
+)

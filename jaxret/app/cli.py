@@ -19,13 +19,15 @@ import jaxret
 FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 SHORT = ("search", "info")  # commands that end at once
 _EPILOG = """\
-A QUERY is an image file, - for the bytes of one on stdin, or id:N. jaxret searches by image, not by
-words, and opens no URL:  curl -s URL | jaxret search -      wl-paste | jaxret search -
+A QUERY is an image file; - for the bytes of one on standard input; or id:N, the indexed image with
+this id (info and --json tell ids). jaxret searches by image, not by words, and opens no URL:
+    curl -s URL | jaxret search -        wl-paste | jaxret search -
 
-The index of a folder is PHOTOS/.jaxret. It is found from the first QUERY or FILE upwards, else from
-the current folder, or by --index DIR or JAXRET_INDEX. Nothing else is written, nothing is deleted.
-HEIC needs pillow-heif; RAW files and videos are not indexed. There is no watcher: jaxret index is
-quick.
+The index of a folder is PHOTOS/.jaxret. A command takes the index that --index DIR or the variable
+JAXRET_INDEX names, else the nearest above the first QUERY or FILE, else above the current folder.
+Nothing else is written, and no photo is ever changed or deleted. After photos came or went, run
+jaxret index PHOTOS again: it reads only what is new or changed. HEIC photos need pip install
+pillow-heif; RAW files and videos are not indexed.
 
 Exit status: 0 found or done, 1 nothing found, 2 wrong use or error, 3 done, but files were skipped
 or a removal was refused, 130 interrupted.
@@ -135,13 +137,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="jaxret",
         description="Find similar images in a folder of your own, offline.",
-        epilog=_EPILOG,
+        epilog=f"jaxret COMMAND --help lists the options of a command.\n\n{_EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"jaxret {jaxret.__version__}")
     parser.add_argument(
-        "--completion", metavar="SHELL", action=_Completion, help="print completions: bash or fish"
+        "--completion",
+        metavar="SHELL",
+        action=_Completion,
+        help="print a completion script: bash or fish",
     )
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
@@ -161,8 +166,10 @@ def _add(commands: Any, name: str, text: str, *, index: bool = True) -> argparse
         allow_abbrev=False,
     )
     if index:
-        parser.add_argument("--index", metavar="DIR", help="the index to use, or to make")
-    parser.add_argument("-q", "--quiet", action="store_true", help="results and errors only")
+        makes = "keep the index in this folder, not in PHOTOS/.jaxret"
+        uses = "use this index; default: the nearest, see jaxret --help"
+        parser.add_argument("--index", metavar="DIR", help=makes if name == "index" else uses)
+    parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors only")
     return parser
 
 
@@ -170,39 +177,47 @@ def _index(commands: Any) -> None:
     parser = _add(commands, "index", "index a folder of photos, or bring its index up to date")
     add = parser.add_argument
     add("photos", metavar="PHOTOS", help="the folder; nothing but its .jaxret is written")
-    add("--model", metavar="MODEL", help="photo (default; by content), look (layout and colour, "
-        "needs no weights), labels (learns from sub-folders), or an encoder folder")  # fmt: skip
-    add("--bits", type=_whole, metavar="N", help="length of the codes (photo: 256)")
-    add("--dims", type=_whole, metavar="N", help="real vectors of this length instead of bits")
-    add("--labels", metavar="FILE.csv", help="labels: columns file,label")
-    add("--vectors", metavar="FILE.npy", help="index these vectors, f32[n d]; FILE.txt names a "
-        "path for each row, without it they follow the sorted paths")  # fmt: skip
-    add("--exclude", metavar="GLOB", action="append", help="leave out names or paths; kept for "
-        "later runs, --exclude= forgets them")  # fmt: skip
-    add("--hidden", action="store_true", default=None, help="names that begin with a dot as well")
-    add("--recheck", action="store_true", help="read every file, whatever its date says")
-    add("--rebuild", action="store_true", help="learn a new model and code everything anew")
-    add("--forget-missing", action="store_true", help="remove however many images are gone")
-    add("--shard", type=_shard, metavar="I/N", help="the I-th of N shares; needs an encoder folder")
-    add("--json", action="store_true", help="the summary as JSON")
+    add("--model", metavar="MODEL", help="what makes the codes of a new index: photo (default; by "
+        "content), look (layout and colour, needs no weights), labels (learns from sub-folders or "
+        "--labels), or an encoder folder that a training script left")  # fmt: skip
+    add("--bits", type=_whole, metavar="N", help="bits per code (photo: 256, look: 64)")
+    add("--dims", type=_whole, metavar="N", help="keep vectors of N real numbers instead of bits")
+    add("--labels", metavar="FILE.csv", help="take labels from this file (columns file,label), "
+        "not from sub-folders")  # fmt: skip
+    add("--vectors", metavar="FILE.npy", help="index these vectors of another model, floats [n d]; "
+        "FILE.txt names a path for each row, without it rows follow the sorted paths")  # fmt: skip
+    add("--exclude", metavar="GLOB", action="append", help="leave out names or paths that match; "
+        "may be repeated; kept for later runs, --exclude= forgets them")  # fmt: skip
+    add("--hidden", action="store_true", default=None, help="index names that begin with a dot as "
+        "well; kept for later runs")  # fmt: skip
+    add("--recheck", action="store_true", help="read every file, even of unchanged size and date")
+    add("--rebuild", action="store_true", help="make a new model and all codes anew; ids stay")
+    add("--forget-missing", action="store_true", help="remove images whose files are gone, even "
+        "if they are most of the index (as when a disk is not mounted)")  # fmt: skip
+    add("--shard", type=_shard, metavar="I/N", help="index only the I-th of N shares of PHOTOS, "
+        "for merge; needs an encoder folder, and an --index for each")  # fmt: skip
+    add("--json", action="store_true", help="print the summary as JSON")
 
 
 def _search(commands: Any) -> None:
     parser = _add(commands, "search", "find the images that are most similar to a QUERY")
     add = parser.add_argument
-    add("queries", metavar="QUERY", nargs="+", help="an image file, - or id:N; several are added")
+    add("queries", metavar="QUERY", nargs="+", help="an image file, - or id:N; of several, "
+        "results are near to all: distances are added")  # fmt: skip
     add("--not", dest="negative", metavar="QUERY", action="append", default=[],
-        help="an image to be unlike")  # fmt: skip
-    add("-n", type=_whole, default=20, metavar="N", help="how many results (20)")
-    add("--max-distance", type=float, metavar="D", help="results within this distance only")
+        help="an image to be unlike; may be repeated")  # fmt: skip
+    add("-n", type=_whole, default=20, metavar="N", help="print N results at most (20)")
+    add("--max-distance", type=float, metavar="D", help="only results within this distance: bits "
+        "that differ, or squared Euclidean distance of vectors")  # fmt: skip
     add("--in", dest="folders", metavar="FOLDER", action="append", default=[],
-        help="images below this folder only")  # fmt: skip
+        help="only images below this folder; may be repeated")  # fmt: skip
     add("--label", dest="labels", metavar="NAME", action="append", default=[],
-        help="images of this label only")  # fmt: skip
-    add("--newer", type=_date, metavar="DATE", help="taken at this date or later (2024-05-31)")
-    add("--older", type=_date, metavar="DATE", help="taken before this date")
+        help="only images of this label: a first sub-folder, or of --labels")  # fmt: skip
+    add("--newer", type=_date, metavar="DATE", help="only images taken at this date or later, such "
+        "as 2024-05-31")  # fmt: skip
+    add("--older", type=_date, metavar="DATE", help="only images taken before this date")
     add("--min-size", type=_size, metavar="WxH", help="only images of at least this size in pixels")
-    add("--distributed", action="store_true", help="as one of the processes of a job "
+    add("--distributed", action="store_true", help="search as one of the processes of a job "
         "(JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID): each searches its share of "
         "the index, or an index of its own; process 0 answers")  # fmt: skip
     _outputs(parser)
@@ -212,43 +227,53 @@ def _duplicates(commands: Any) -> None:
     parser = _add(commands, "duplicates", "group images that are nearly the same; deletes nothing")
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--max-distance", type=float, metavar="D", help="from the one that is kept; "
-                       "default: at most one pair of unlike images is so near")  # fmt: skip
-    which.add_argument("--exact", action="store_true", help="equal bytes only")
-    add("--keep", metavar="RULE", action="append", default=[], help="largest (default), oldest, "
-        "newest, shortest (path) or in:FOLDER; several in turn")  # fmt: skip
+    which.add_argument("--max-distance", type=float, metavar="D", help="group what is within this "
+                       "distance of the image to keep; default: the largest at which at most one "
+                       "pair of unlike images is expected")  # fmt: skip
+    which.add_argument("--exact", action="store_true", help="group files of equal bytes only")
+    add("--keep", metavar="RULE", action="append", default=[], help="which image of a group to "
+        "keep: largest (default), oldest, newest, shortest (path) or in:FOLDER; of several rules "
+        "the next one decides between equals")  # fmt: skip
     add("--in", dest="folders", metavar="FOLDER", action="append", default=[],
-        help="images below this folder only")  # fmt: skip
-    add("--ignore", metavar="FILE", help="lines of digests of images that are no duplicates")
+        help="only images below this folder; may be repeated")  # fmt: skip
+    add("--ignore", metavar="FILE", help="images that are no duplicates of each other: their "
+        "digests (see --json) on a line")  # fmt: skip
     _outputs(parser)
 
 
 def _outputs(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--paths", action="store_true", help="paths only, one a line")
-    which.add_argument("-0", "--null", action="store_true", help="paths only, each ended by NUL")
-    which.add_argument("--json", action="store_true", help="one JSON document")
-    which.add_argument("--html", metavar="FILE", help="a contact sheet, one file")
+    which.add_argument("--paths", action="store_true", help="print paths only, one a line")
+    which.add_argument(
+        "-0",
+        "--null",
+        action="store_true",
+        help="print paths only, each ended by NUL, for xargs -0",
+    )
+    which.add_argument("--json", action="store_true", help="print one JSON document")
+    which.add_argument("--html", metavar="FILE", help="write a page of thumbnails into one file")
 
 
 def _info(commands: Any) -> None:
-    parser = _add(commands, "info", "tell of the index, of a file, or how far two files are apart")
-    parser.add_argument("files", metavar="FILE", nargs="*", help="up to two image files or id:N")
-    parser.add_argument("--verify", action="store_true", help="read every byte of the index")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser = _add(commands, "info", "describe the index or an image, or tell how far two are apart")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="*", help="one or two image files or id:N; none: the index"
+    )
+    parser.add_argument("--verify", action="store_true", help="check every byte of the index")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _evaluate(commands: Any) -> None:
     parser = _add(
-        commands, "evaluate", "score the index: each image of a class is searched among the others"
+        commands, "evaluate", "score the index: search each labelled image among the others"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _merge(commands: Any) -> None:
-    parser = _add(commands, "merge", "join indexes of shards to a new one", index=False)
+    parser = _add(commands, "merge", "join the indexes of shards into a new one", index=False)
     parser.add_argument("out", metavar="OUT", help="the new index")
-    parser.add_argument("sources", metavar="IN", nargs="+", help="indexes of one encoder")
+    parser.add_argument("sources", metavar="IN", nargs="+", help="indexes that one encoder made")
 
 
 def _export(commands: Any) -> None:
@@ -259,15 +284,23 @@ def _export(commands: Any) -> None:
 
 def _serve(commands: Any) -> None:
     parser = _add(
-        commands, "serve", "show a page in the browser: drop a picture, see its neighbors"
+        commands, "serve", "serve a page for the browser: drop a picture, see its neighbors"
     )
     add = parser.add_argument
-    add("place", metavar="INDEX", nargs="?", help="the index, or the folder of photos that has it")
-    add("--port", type=_port, default=8765, metavar="N", help="of the page (8765); 0: a free one")
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="an address of this machine; other "
-        "than 127.0.0.1, other machines can reach the page")  # fmt: skip
+    add("place", metavar="INDEX", nargs="?", help="the index, or the folder of photos that "
+        "holds it; default: the nearest above the current folder")  # fmt: skip
+    add(
+        "--port",
+        type=_port,
+        default=8765,
+        metavar="N",
+        help="port of the page (8765); 0: a free one",
+    )
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="listen at this address of this "
+        "machine; at any but 127.0.0.1 other machines can reach the page")  # fmt: skip
     add("--open", action="store_true", help="open the page in the browser")
-    add("--no-token", action="store_true", help="every user of this machine may see the photos")
+    add("--no-token", action="store_true", help="ask for no token: every user of this "
+        "machine can then see the photos")  # fmt: skip
 
 
 def _port(text: str) -> int:

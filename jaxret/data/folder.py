@@ -59,11 +59,7 @@ def load_folder(
         SkippedImages: names the files that cannot be decoded.
     """
     listing = list_folder(path, labels)
-    rows = np.flatnonzero(listing.test == (split == "test"))
-    if not len(rows):
-        what = "no class has two files" if any(listing.labels) else "there is only one file"
-        raise DataError(f"{path}: no image for {split!r}: {what}")
-    rows = rows[shuffle_names([listing.files[row] for row in rows])]
+    rows = _rows_of(split, listing, path)
     files = [listing.files[row] for row in rows]
     images, reasons = read_files(path, files, image_size)
     skipped = {file: why for file, why in zip(files, reasons, strict=True) if why}
@@ -86,6 +82,15 @@ def load_folder(
         tuple(listing.files[row] for row in rows),
         tuple(notes),
     )
+
+
+def _rows_of(split: str, listing: Listing, path: Path) -> Int[np.ndarray, " m"]:
+    """Return which of a listing's files are a split's, in the order that their names give."""
+    rows = np.flatnonzero(listing.test == (split == "test"))
+    if not len(rows):
+        what = "no class has two files" if any(listing.labels) else "there is only one file"
+        raise DataError(f"{path}: no image for {split!r}: {what}")
+    return rows[shuffle_names([listing.files[row] for row in rows])]
 
 
 def _classes(

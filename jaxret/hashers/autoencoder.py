@@ -28,6 +28,7 @@ from .vae import (
     LIKELIHOODS,
     Augment,
     VaeSettings,
+    adam,
     affine_augmentation,
     make_latent,
     variational,
@@ -39,7 +40,7 @@ LOSSES = {"bce": "bernoulli", "mse": "squared"}
 # name -> optimizer, from the scalars of training. Adadelta as in Keras 2, whose learning rate is 1
 # (Zeiler 2012 has none).
 OPTIMIZERS: dict[str, Callable[[train.Hyper], optax.GradientTransformation]] = {
-    "adam": lambda hyper: optax.adam(hyper["learning_rate"]),
+    "adam": adam,
     "adadelta": lambda hyper: optax.adadelta(hyper["learning_rate"], rho=0.95, eps=1e-7),
 }
 VARIATIONAL = ("gaussian", "clipped", "bernoulli")
@@ -160,7 +161,7 @@ def plain(
     image_shape: tuple[int, int, int],
     settings: AutoencoderSettings,
     *,
-    optimizer: Callable[[train.Hyper], optax.GradientTransformation] = OPTIMIZERS["adam"],
+    optimizer: Callable[[train.Hyper], optax.GradientTransformation] = adam,
     augmentation: Augment | None = None,
     scan: bool = True,
     options: dict[str, str] | None = None,
@@ -181,25 +182,10 @@ def plain(
         options: Compiler options of encode.
         spec: See `Hasher`.
     """
-    negative_log_likelihood, link = LIKELIHOODS[LOSSES[settings.loss]]
-
-    def unchanged(code):
-        return code
+    _, link = LIKELIHOODS[LOSSES[settings.loss]]
 
     def init(key):
-        return network.initial(model, key, image_shape, unchanged)
-
-    def loss(params, model_state, key, images, labels, hyper):
-        del labels, hyper  # unsupervised; the learning rate is the optimizer's
-        augment_key, dropout_key = jax.random.split(key)
-        x = seen = scale(images)
-        if augmentation is not None:
-            seen = augmentation(augment_key, x)
-        (_, pixels), model_state = network.run_training(
-            model, params, model_state, dropout_key, seen, unchanged
-        )
-        mean = jnp.mean(negative_log_likelihood(pixels, x)) / x[0].size
-        return mean, (model_state, {settings.loss: mean})
+        return network.initial(model, key, image_shape, _unchanged)
 
     def encode(params, images):
         return network.apply(model, params, scale(images), "encode")
@@ -214,7 +200,7 @@ def plain(
     jax.eval_shape(init, jax.random.key(0))  # refuses what does not fit
     hyper = settings.hyper()
     training = train.Training(
-        trainer=train.make_trainer(init, loss, optimizer),
+        trainer=train.make_trainer(init, _loss(model, settings.loss, augmentation), optimizer),
         hyper=hyper,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -230,3 +216,26 @@ def plain(
         measure=OfImages(measure, 2, shape=image_shape, options=options),
         spec=spec,
     )
+
+
+def _unchanged(code):
+    return code
+
+
+def _loss(model, loss_name, augmentation):
+    """The mean over pixels of a loss of LOSSES, between the decoder's images and the originals."""
+    negative_log_likelihood, _ = LIKELIHOODS[LOSSES[loss_name]]
+
+    def loss(params, model_state, key, images, labels, hyper):
+        del labels, hyper  # unsupervised; the learning rate is the optimizer's
+        augment_key, dropout_key = jax.random.split(key)
+        x = seen = scale(images)
+        if augmentation is not None:
+            seen = augmentation(augment_key, x)
+        (_, pixels), model_state = network.run_training(
+            model, params, model_state, dropout_key, seen, _unchanged
+        )
+        mean = jnp.mean(negative_log_likelihood(pixels, x)) / x[0].size
+        return mean, (model_state, {loss_name: mean})
+
+    return loss

@@ -4,6 +4,7 @@ A new treatment is one function here and one line in LATENTS (name -> constructo
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -116,6 +117,29 @@ def bernoulli(latent_dim: int, bit_gradient: str = "straight_through") -> Latent
     )
 
 
+# Numbers of categorical distributions over num_classes each, one after the other: [n p] -> [n p].
+
+
+def _grouped(z, num_classes):
+    """The numbers with an axis for the distributions and one for the classes."""
+    return z.reshape(len(z), z.shape[1] // num_classes, num_classes)
+
+
+def _one_hot(z, num_classes):
+    largest = jnp.argmax(_grouped(z, num_classes), axis=2)
+    return jax.nn.one_hot(largest, num_classes, dtype=z.dtype).reshape(z.shape)
+
+
+def _probabilities(logits, num_classes):
+    return jax.nn.softmax(_grouped(logits, num_classes)).reshape(logits.shape)
+
+
+def _log_ratios(z, num_classes):
+    """Centred log ratios of probabilities (Aitchison 1982)."""
+    logs = jnp.log(jnp.maximum(_grouped(z, num_classes), jnp.finfo(z.dtype).tiny))
+    return (logs - logs.mean(axis=2, keepdims=True)).reshape(z.shape)
+
+
 def gumbel(
     num_distributions: int, num_classes: int, hard: bool = False, codes: str = "one_hot"
 ) -> Latent:
@@ -134,13 +158,11 @@ def gumbel(
             (Aitchison 1982), the logits less their mean, which tell images apart whose likeliest
             class has nearly all of the probability. Euclidean distance compares the last two.
     """
-
-    def grouped(z):
-        return z.reshape(len(z), num_distributions, num_classes)
-
-    def one_hot(z):
-        largest = jnp.argmax(grouped(z), axis=2)
-        return jax.nn.one_hot(largest, num_classes, dtype=z.dtype).reshape(z.shape)
+    size = num_distributions * num_classes
+    grouped, one_hot, probabilities, log_ratios = (
+        partial(function, num_classes=num_classes)
+        for function in (_grouped, _one_hot, _probabilities, _log_ratios)
+    )
 
     def noisy(key, parameters):
         logits = grouped(parameters)
@@ -156,14 +178,6 @@ def gumbel(
         logits, noise = noisy(key, parameters)
         return one_hot((logits + noise).reshape(parameters.shape))
 
-    def probabilities(parameters):
-        return jax.nn.softmax(grouped(parameters)).reshape(parameters.shape)
-
-    def log_ratios(z):
-        logs = jnp.log(jnp.maximum(grouped(z), jnp.finfo(z.dtype).tiny))
-        return (logs - logs.mean(axis=2, keepdims=True)).reshape(z.shape)
-
-    size = num_distributions * num_classes
     latent = Latent(
         head_size=size,
         code_size=size,

@@ -205,6 +205,11 @@ def affine_augmentation(settings: Any) -> Augment | None:
     return partial(augment.affine, **amounts) if any(amounts.values()) else None
 
 
+def adam(hyper: train.Hyper) -> optax.GradientTransformation:
+    """Return Adam with the learning rate that is among the scalars of training."""
+    return optax.adam(hyper["learning_rate"])
+
+
 def variational(
     model: Autoencoder,
     latent: Latent,
@@ -212,9 +217,7 @@ def variational(
     settings: VaeSettings,
     *,
     likelihood: str = "bernoulli",
-    optimizer: Callable[[train.Hyper], optax.GradientTransformation] = lambda hyper: optax.adam(
-        hyper["learning_rate"]
-    ),
+    optimizer: Callable[[train.Hyper], optax.GradientTransformation] = adam,
     augmentation: Augment | None = None,
     scan: bool = True,
     options: dict[str, str] | None = None,
@@ -245,11 +248,7 @@ def variational(
     loss = _loss(model, latent, likelihood, terms, augmentation)
     init = partial(_init, model, latent, image_shape)
     jax.eval_shape(init, jax.random.key(0))  # refuses what does not fit
-    encode, decode = functions[settings.features], functions["decode"]
-    if settings.distance in POSTERIOR_DISTANCES:
-        encode, decode = functions["parameters"], functions["decode_parameters"]
-    elif settings.quantise_levels:
-        encode = quantised(encode, settings.quantise_levels)
+    encode, decode = _coding(functions, settings)
     training = train.Training(
         trainer=train.make_trainer(init, loss, optimizer),
         hyper=hyper,
@@ -270,6 +269,16 @@ def variational(
         generate=functions["generate"],
         spec=spec,
     )
+
+
+def _coding(functions, settings):
+    """Encode and decode: of codes, quantised or not, or of whole posteriors."""
+    if settings.distance in POSTERIOR_DISTANCES:
+        return functions["parameters"], functions["decode_parameters"]
+    encode = functions[settings.features]
+    if settings.quantise_levels:
+        encode = quantised(encode, settings.quantise_levels)
+    return encode, functions["decode"]
 
 
 def _init(model, latent, image_shape, key):

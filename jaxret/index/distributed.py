@@ -97,7 +97,8 @@ def search(
         ]
         part = _share(seen, process, len(opened)) if shared else seen
         limits = {"n": n, "max_distance": max_distance, "filters": filters}
-        answers, found = together(lambda: _plain(rank(part, known, **limits)))
+        own_known = [_within(part, query) for query in known]
+        answers, found = together(lambda: _plain(rank(part, own_known, **limits)))
     results = [
         (image["distance"], number, row, image)
         for number, answer in enumerate(answers)
@@ -153,6 +154,11 @@ def _share(seen: View, process: int, processes: int) -> View:
     ends = [len(rows.ids) * number // processes for number in (process, process + 1)]
     part = slice(*ends)
     return seen._replace(snapshot=rows._replace(ids=rows.ids[part], values=rows.values[part]))
+
+
+def _within(part: View, query: Query) -> Query:
+    """Return a query whose ids are those that a share of the rows has."""
+    return query._replace(ids=tuple(i for i in query.ids if np.isin(i, part.snapshot.ids)))
 
 
 def _plain(found: Found) -> tuple[dict[str, Any], Found]:

@@ -100,6 +100,8 @@ def writing(index: Path) -> Iterator[None]:
 def _lock(handle: int, index: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(handle).st_nlink:  # removed meanwhile, by a first run that failed
+            raise BlockingIOError
     except BlockingIOError:
         holder = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
         raise PhotoIndexError(f"{index}: being updated by {holder}") from None

@@ -42,13 +42,14 @@ class Plan:
         self.settings["exclude"] = [glob for glob in self.settings["exclude"] if glob]
         self.model = settle_model(catalogue, facts, self.request)
         self.rows = catalogue.rows()
-        shard = self.settings["shard"]
+        shard = None if self.settings["shard"] is None else Shard(*self.settings["shard"])
+        self._check_share(shard)
         self.listing = scan(
             self.root,
             index=catalogue.index,
             exclude=self.settings["exclude"],
             hidden=self.settings["hidden"],
-            shard=None if shard is None else Shard(*shard),
+            shard=shard,
             known={row.path for row in self.rows},
         )
         if shard is not None and self.model.facts is None and self.model.source is None:
@@ -63,6 +64,16 @@ class Plan:
         place = ".." if catalogue.index.parent == self.root else str(self.root)
         wanted = {"root": place, "settings": self.settings}
         self.facts_changed = {k: v for k, v in wanted.items() if facts.get(k) != v}
+
+    def _check_share(self, shard: Shard | None) -> None:
+        """Refuse a share without all images of the index: the others would be removed as gone."""
+        outside = 0 if shard is None else sum(not shard.holds(row.path) for row in self.rows)
+        if shard is not None and outside:
+            raise PhotoIndexError(
+                f"{self.catalogue.index}: has {outside} images that --shard "
+                f"{shard.part}/{shard.parts} leaves out; a shard needs an index of its own: "
+                "--index DIR"
+            )
 
     def compare(self, recheck: bool, forget_missing: bool) -> None:
         """Find what changed; read the digests that decide it."""

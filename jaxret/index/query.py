@@ -190,6 +190,8 @@ class Resolver:
         if isinstance(query, int):
             return self._by_id(query)
         if isinstance(query, bytes):
+            if not query:
+                raise PhotoIndexError("-: standard input held nothing, an image is expected")
             model.warm()
             return Query("-", None, (), self._encode(_picture(query, "-", self._side())))
         if isinstance(query, np.ndarray):

@@ -155,6 +155,12 @@ def where_of(seen: View, filters: Filters) -> tuple[str, list[Any]]:
     return " AND ".join(clauses), arguments
 
 
+def has_image_below(seen: View, folder: str) -> bool:
+    """Return whether an image lies below a folder, a path below the root."""
+    where, arguments = _below(folder)
+    return bool(seen.catalogue.query(f"SELECT 1 FROM images WHERE {where} LIMIT 1", arguments))
+
+
 def _below(folder: str) -> tuple[str, list[bytes]]:
     name = os.fsencode(folder)
     if not name:
@@ -254,6 +260,7 @@ __all__ = [
     "View",
     "check_distance",
     "checked_date",
+    "has_image_below",
     "image_of",
     "images_of",
     "is_index",

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,21 +94,12 @@ def build(
     index = Path(os.path.realpath(index if index is not None else root / places.FOLDER))
     request = Request(model, bits, dims, labels, vectors, rebuild)
     settings = {"exclude": exclude, "hidden": hidden, "shard": shard}
-    places.prepare(index)
-    with places.writing(index), Catalogue(index, write=True) as catalogue:
+    with _writable(index) as catalogue:
         plan = Plan(catalogue, root, request, progress or (lambda *_: None))
         plan.prepare({name: value for name, value in settings.items() if value is not None})
         plan.compare(recheck, forget_missing)
         run = _Run(plan)
-        with contents.many_pixels():
-            try:
-                run.code()
-            except KeyboardInterrupt:
-                run.publish(final=False)
-                raise
-            run.publish(final=True)
-            run.settle_racy()
-            calibrate.calibrate(catalogue, root, run.coder)
+        run.carry_out()
         thumbs.trim(index)
         return run.summary(time.monotonic() - started)
 
@@ -122,6 +114,44 @@ def _checked_root(root: Place) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def _writable(index: Path) -> Iterator[Catalogue]:
+    """Open an index as its only writer; a first run that fails before it read a photo leaves none.
+
+    An interrupted run is not a failed one.
+    """
+    before = set(os.listdir(index)) if index.is_dir() else None
+    places.prepare(index)
+    with places.writing(index):
+        is_first = not (index / places.CATALOGUE).exists()
+        try:
+            with Catalogue(index, write=True) as catalogue:
+                yield catalogue
+        except Exception:
+            if is_first and not _has_read(index):
+                _restore(index, before)
+            raise
+
+
+def _has_read(index: Path) -> bool:
+    """Return whether anything of a photo is kept, so that the next run need not read it again."""
+    if not (index / places.CATALOGUE).exists():
+        return False
+    with Catalogue(index) as catalogue:
+        tables = ("staged", "contents", "images")
+        return any(catalogue.query(f"SELECT 1 FROM {table} LIMIT 1") for table in tables)
+
+
+def _restore(index: Path, before: set[str] | None) -> None:
+    """Leave only those names in a folder that were there before; None: no folder was."""
+    with contextlib.suppress(OSError):  # the failure is what the user must hear of
+        for name in set(os.listdir(index)) - (before or set()):
+            path = index / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if before is None:
+            index.rmdir()
+
+
 class _Run:
     """Carries out a plan: codes files, publishes what is done."""
 
@@ -133,6 +163,18 @@ class _Run:
         self.published = 0  # files of `done` that are published
         self.last_publication = time.monotonic()
         self.pause = FIRST_PUBLICATION
+
+    def carry_out(self) -> None:
+        """Code and publish; where a user interrupts, publish what is done."""
+        with contents.many_pixels():
+            try:
+                self.code()
+            except KeyboardInterrupt:
+                self.publish(final=False)
+                raise
+            self.publish(final=True)
+            self.settle_racy()
+            calibrate.calibrate(self.catalogue, self.plan.root, self.coder)
 
     # Coding.
 

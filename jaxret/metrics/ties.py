@@ -59,16 +59,13 @@ def tie_aware_average_precision(
 ) -> TieAware:
     """Average precision when results at the same distance come in no particular order.
 
-    The expectation over all orders of the tied results, each as likely (McSherry 2008),
-    and the values of the worst and the best order. total and relevant count the results at each
-    distance, nearest first. With k, average precision over the first k; the cut may fall inside a
-    tie. A query whose divisor is 0 scores 0.
+    The expectation over all orders of the tied results, each as likely (McSherry 2008), and the
+    values of the worst and the best order. total and relevant count the results at each distance,
+    nearest first. The cut at k may fall inside a tie. A query whose divisor is 0 scores 0.
 
-    In a tie of m results, x of them relevant, with R relevant among the T results above, the i-th
-    is relevant with probability x/m and has then R + 1 + (i - 1)(x - 1)/(m - 1) relevant results
-    up to itself; the sum of these over T + i is a difference of two harmonic numbers. A tie cut by
-    k leaves x to chance (hypergeometric), and x enters the divisor `retrieved`, so the expectation
-    runs over x: O(l) for each query over the whole list, O(l + k) at a cut.
+    A tie cut by k leaves to chance how many relevant results x it adds (hypergeometric), and x
+    enters the divisor `retrieved`, so the expectation runs over x: O(l) for each query over the
+    whole list, O(l + k) at a cut.
 
     Args:
         total: how many results lie at each distance, i32[q l].
@@ -83,11 +80,7 @@ def tie_aware_average_precision(
         ValueError: if counts are not whole numbers of one shape, or k is below 1.
     """
     total, relevant = validate.counts(total, relevant)
-    k = None if k is None else validate.number("k", k)
-    if k is not None and k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    if k is not None and validate.concrete(total):  # a k beyond the lists is the whole lists
-        k = min(k, max(1, int(jnp.sum(total, axis=1).max(initial=0))))
+    k = _length(k, total)
     size = int(np.iinfo(np.int32).max) if k is None else k
     above = jnp.cumsum(total, axis=1) - total
     found = jnp.cumsum(relevant, axis=1) - relevant
@@ -120,10 +113,25 @@ def tie_aware_average_precision(
     )
 
 
+def _length(k, total):
+    """The length of the ranked list: k, at most the longest list; None for the whole."""
+    if k is None:
+        return None
+    k = validate.number("k", k)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if validate.concrete(total):
+        k = min(k, max(1, int(jnp.sum(total, axis=1).max(initial=0))))
+    return k
+
+
 def _tie_sums(x, m, above, found):
     """What a tie adds to the sum of average precision: expected, worst and best order.
 
-    Among its m results x are relevant; `found` of the `above` results before it are.
+    Among its m results x are relevant; `found` of the `above` results before it are. In no
+    particular order the i-th is relevant with probability x/m and has then
+    found + 1 + (i - 1)(x - 1)/(m - 1) relevant results up to itself; the sum of these over
+    above + i is a difference of two harmonic numbers.
     """
     x, m, above, found = (values.astype(jnp.float32) for values in (x, m, above, found))
     slope = (x - 1) / jnp.maximum(m - 1, 1)

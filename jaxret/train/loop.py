@@ -75,10 +75,7 @@ def fit(
     num_images, runs = len(images), state.step.shape
     steps = steps_per_epoch(num_images, batches.size)
     positives = batches.positives
-    if positives is not None and len(positives) != num_images:
-        raise ValueError(
-            f"positives must have a row for each of {num_images} images, got {np.shape(positives)}"
-        )
+    _check_positives(positives, num_images)
     run_epoch = _epoch_runner(trainer, num_images, batches.size, runs, scan, mesh)
     data = jnp.asarray(images), jnp.asarray(labels)
     data += (None if positives is None else jnp.asarray(positives),)
@@ -102,6 +99,13 @@ def fit(
         on_epoch(state, EpochInfo(epoch, epoch * steps, means, rate, now - waiting))
         waiting = time.perf_counter()
     return state
+
+
+def _check_positives(positives, num_images):
+    if positives is not None and len(positives) != num_images:
+        raise ValueError(
+            f"positives must have a row for each of {num_images} images, got {np.shape(positives)}"
+        )
 
 
 @functools.lru_cache(maxsize=8)  # the next run of the same training compiles nothing again
