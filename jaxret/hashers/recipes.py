@@ -114,6 +114,19 @@ DRHN_OURS = Recipe(
 )
 
 
+# Methods of METHODS on a network that starts from nothing, with few labels: the methods' own losses
+# need an optimizer that does not depend on their scale.
+ON_IMAGES: Settings = {
+    "trunk": "residual", "learning_rate": 2e-3, "warmup": 0.2, "weight_decay": 0.05,
+    "batch_size": 128, "epochs": 60,
+}  # fmt: skip
+
+
+def on_images(method: str, **settings: Any) -> Recipe:
+    """Ours for a method of METHODS that trains DRHN-1 from scratch."""
+    return Recipe(method, ON_IMAGES | settings, "DRHN-1 from scratch, {epochs} epochs")
+
+
 # Vectors such as a pretrained network's features: chosen on held-out training images of CIFAR-10,
 # see experiments/hashing/RESULTS.md.
 ON_FEATURES: Settings = {
