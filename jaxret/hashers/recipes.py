@@ -137,9 +137,9 @@ ON_FEATURES: Settings = {
 
 def on_features(method: str, knn_positives: int = 0, **settings: Any) -> Recipe:
     """Ours for a method of METHODS on the features of a pretrained network."""
-    how = "256 components of unit length, {epochs} epochs"
+    trained = "256 components of unit length, {epochs} epochs"
     positives = f", {knn_positives} positives" if knn_positives else ""
-    return Recipe(method, ON_FEATURES | settings, how + positives, knn_positives)
+    return Recipe(method, ON_FEATURES | settings, trained + positives, knn_positives)
 
 
 # The last blocks of the pretrained network trained too: the learning rate was chosen on held-out
