@@ -99,13 +99,18 @@ def _shallow(method: str, ours: str, description: str = "", settings: str = "") 
     return Method(published, given | {"settings": ours}, description)
 
 
-def _deep(name: str) -> Method:
+def _deep(name: str, **from_scratch: Any) -> Method:
     """Return a method that learns from a pretrained network's features of images of 224 pixels.
 
     As published its network starts from nothing, with 5,000 labels.
+
+    Args:
+        name: a key of WITH_LABELS.
+        **from_scratch: settings of that network's training, where they are not ON_IMAGES.
     """
     recipe = WITH_LABELS[name]
     own = {key: value for key, value in recipe.settings.items() if key == "classification"}
+    own |= from_scratch
     scratch = images_flags(recipes.on_images(recipe.hasher, **own))
     description = f"pretrained features, {recipe.description}"
     return Method(scratch | FEW_LABELS, features_flags(recipe, 224), description, "train_method")
@@ -132,7 +137,8 @@ def _trained_too(name: str) -> Method:
 METHODS: dict[str, Method] = {
     "DLBHC": _trained_too("DLBHC"),
     "DHN": _deep_pretrained("DHN"),
-    **{name: _deep(name) for name in ("CNNBH", "DNNH", "CNNH+", "CNNH")},
+    "CNNBH": _deep("CNNBH", epochs=60),
+    **{name: _deep(name) for name in ("DNNH", "CNNH+", "CNNH")},
     "KSH": _shallow("ksh", "sample=10000,steps=200", ", 10,000 of them in pairs"),
     "ITQ-CCA": _shallow("itqcca", ""),
     "MLH": _shallow("mlh", ""),

@@ -118,7 +118,7 @@ DRHN_OURS = Recipe(
 # need an optimizer that does not depend on their scale.
 ON_IMAGES: Settings = {
     "trunk": "residual", "learning_rate": 2e-3, "warmup": 0.2, "weight_decay": 0.05,
-    "batch_size": 128, "epochs": 60,
+    "batch_size": 128, "epochs": 40,
 }  # fmt: skip
 
 
