@@ -57,9 +57,9 @@ def program_row(name: str, configs: list[Any], images: np.ndarray, vmap_runs: in
     training = train_vae.hasher(configs[0], protocol).training
     if training.needs_positives or not training.scan:
         raise ValueError("the tables' programs train by scan and without positives")
-    together = one_epoch([training] * vmap_runs, images)
-    alone = one_epoch([training], images)
-    seconds, peer = timing.in_turn(together, alone, repeats=3)
+    vmapped = one_epoch([training] * vmap_runs, images)
+    single = one_epoch([training], images)
+    seconds, peer = timing.in_turn(vmapped, single, repeats=3)
     case = f"torres2018 {name}"
     each = [taken / vmap_runs for taken in seconds]
     row = timing.summary(case, each, "one run at a time", peer)

@@ -309,11 +309,11 @@ def _everything(config: Config, dataset: str) -> Any:
 
     read = functools.partial(data.load, dataset, image_size=config.image_size)
     first, last = (read(split, data_dir=config.data_dir or None) for split in ("train", "test"))
-    together = {
+    joined = {
         name: np.concatenate([getattr(part, name) for part in (first, last)])
         for name in ("images", "labels")
     }
-    return first._replace(**together, names=(*(first.names or ()), *(last.names or ())) or None)
+    return first._replace(**joined, names=(*(first.names or ()), *(last.names or ())) or None)
 
 
 if __name__ == "__main__":

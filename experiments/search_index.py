@@ -24,7 +24,7 @@ from harness import flag
 
 VERSION = 1  # grows when the same flags compute something else
 K = 10  # results
-ALONE = 100  # queries that are asked one at a time
+ALONE = 100  # queries that are timed one at a time
 NOISE = 0.3  # of repeated rows, as a share of each component's standard deviation
 FEATURES = "efficientnet-lite0@96"
 SPACES = {"128": {"dims": 128}, "64": {"dims": 64}, "bits": {"bits": 64}}
@@ -227,19 +227,19 @@ def measured(build: Callable[[Any], Index], gallery: Any, query: Any) -> tuple[A
         index.save(Path(folder))
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     index.search(query[:1], K), index.search(query, K)  # compiled, warm
-    alone = []
+    each = []
     for row in range(min(ALONE, len(query))):
         start = time.perf_counter()
         np.asarray(index.search(query[row : row + 1], K))
-        alone.append(time.perf_counter() - start)
+        each.append(time.perf_counter() - start)
     start = time.perf_counter()
     found = np.asarray(index.search(query, K))
-    together = time.perf_counter() - start
+    batch_seconds = time.perf_counter() - start
     return found, {
         "megabytes": size / 1e6,
         "build_seconds": built,
-        "queries_per_second": 1 / statistics.median(alone),
-        "queries_per_second/batch": len(query) / together,
+        "queries_per_second": 1 / statistics.median(each),
+        "queries_per_second/batch": len(query) / batch_seconds,
     }
 
 

@@ -85,17 +85,17 @@ def score(
     gallery = protocol.gallery
     mean = np.asarray(params["mean"])[None]
     near = nearest(query.images - mean, gallery.images - mean, K, "cosine").indices
-    asked, kept = (
+    query_buckets, gallery_buckets = (
         buckets(np.asarray(encode_in_batches(hasher.encode, params, part.images)), config.bits)
         for part in (query, gallery)
     )
     found, read, empty, right = [], [], 0, []
-    for row, among in enumerate(candidates(asked, kept)):
-        found.append(among[np.asarray(near[row])].mean())
-        read.append(among.mean())
-        empty += not among.any()
-        if among.any():
-            right.append((gallery.labels[among] == query.labels[row]).mean())
+    for row, shared in enumerate(candidates(query_buckets, gallery_buckets)):
+        found.append(shared[np.asarray(near[row])].mean())
+        read.append(shared.mean())
+        empty += not shared.any()
+        if shared.any():
+            right.append((gallery.labels[shared] == query.labels[row]).mean())
     return {
         "recall@10": float(np.mean(found)),
         "candidates": float(np.mean(read)),
@@ -117,23 +117,23 @@ def buckets(z: Any, bits: int) -> Any:
     return (z.reshape(len(z), -1, bits) >= 0) @ weights
 
 
-def candidates(asked: Any, kept: Any) -> Iterator[Any]:
+def candidates(query_buckets: Any, gallery_buckets: Any) -> Iterator[Any]:
     """Yield for each query which rows of the gallery share a bucket with it in any table, b1[n].
 
     Args:
-        asked: buckets of the queries, i64[q l].
-        kept: buckets of the gallery, i64[n l].
+        query_buckets: buckets of the queries, i64[q l].
+        gallery_buckets: buckets of the gallery, i64[n l].
     """
     import numpy as np
 
-    order = np.argsort(kept, axis=0, kind="stable")
-    ordered = np.take_along_axis(kept, order, axis=0)
-    for row in asked:
-        among = np.zeros(len(kept), bool)
+    order = np.argsort(gallery_buckets, axis=0, kind="stable")
+    ordered = np.take_along_axis(gallery_buckets, order, axis=0)
+    for row in query_buckets:
+        shared = np.zeros(len(gallery_buckets), bool)
         for table, bucket in enumerate(row):
             first, last = np.searchsorted(ordered[:, table], [bucket, bucket + 1])
-            among[order[first:last, table]] = True
-        yield among
+            shared[order[first:last, table]] = True
+        yield shared
 
 
 if __name__ == "__main__":

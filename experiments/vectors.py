@@ -88,8 +88,8 @@ def _folder(extractor: Any) -> Path:
     if not root:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         root = Path(cache) / "jaxret" / "features"
-    how = json.dumps([VERSION, extractor.name, dict(extractor.preprocessing)], sort_keys=True)
-    digest = hashlib.sha256(how.encode()).hexdigest()[:16]
+    identity = json.dumps([VERSION, extractor.name, dict(extractor.preprocessing)], sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return Path(root) / f"{extractor.name}-{digest}"
 
 

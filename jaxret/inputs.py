@@ -1,4 +1,4 @@
-"""The one door for images and vectors: what every `fit` and every `encode` takes.
+"""The checks of images and vectors: what every `fit` and every `encode` takes.
 
     images      uint8 [n h w c], or floats [n h w c] that all lie from 0 to 1
     vectors     finite floats [n d]

@@ -54,6 +54,11 @@ def features_flags(recipe: Recipe, size: int) -> dict[str, Any]:
     return _flags(recipe, f"efficientnet-lite0@{size}")
 
 
+def images_flags(recipe: Recipe) -> dict[str, Any]:
+    """Return flags of train_method, without bits: a method that trains a network from scratch."""
+    return _flags(recipe, "")
+
+
 def maps_flags(recipe: Recipe) -> dict[str, Any]:
     """Return flags of train_method, without bits: a method that trains last blocks too."""
     return _flags(recipe, MAPS)

@@ -14,7 +14,14 @@ same papers.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hashing.tables import COARSE, TRAINED_TOO, WITH_LABELS, features_flags, maps_flags
+from hashing.tables import (
+    COARSE,
+    TRAINED_TOO,
+    WITH_LABELS,
+    features_flags,
+    images_flags,
+    maps_flags,
+)
 from table import BY_PROTOCOL, Row, Table, flags_of
 
 from jaxret.hashers import recipes
@@ -72,6 +79,9 @@ def _grid(
     )
 
 
+FEW_LABELS = {"protocol": "cifar10-59k@all"}
+
+
 class Method(NamedTuple):
     """How a method of table 5.2 is run; settings are flags of its script, without bits."""
 
@@ -84,16 +94,36 @@ class Method(NamedTuple):
 def _shallow(method: str, ours: str, description: str = "", settings: str = "") -> Method:
     """Return a method that learns from vectors: settings as published and ours."""
     given = {"method": method, "features": "gist", "eval_k": 1000}
-    published = given | {"settings": settings, "protocol": "cifar10-59k@all"}
+    published = given | {"settings": settings} | FEW_LABELS
     description = f"GIST of 50,000 images{description}"
     return Method(published, given | {"settings": ours}, description)
 
 
-def _deep(name: str) -> Method:
-    """Return a method that learns from a pretrained network's features of images of 224 pixels."""
+def _deep(name: str, **from_scratch: Any) -> Method:
+    """Return a method that learns from a pretrained network's features of images of 224 pixels.
+
+    As published its network starts from nothing, with 5,000 labels.
+
+    Args:
+        name: a key of WITH_LABELS.
+        **from_scratch: settings of that network's training, where they are not ON_IMAGES.
+    """
     recipe = WITH_LABELS[name]
+    own = {key: value for key, value in recipe.settings.items() if key == "classification"}
+    own |= from_scratch
+    scratch = images_flags(recipes.on_images(recipe.hasher, **own))
     description = f"pretrained features, {recipe.description}"
-    return Method(None, features_flags(recipe, 224), description, "train_method")
+    return Method(scratch | FEW_LABELS, features_flags(recipe, 224), description, "train_method")
+
+
+def _deep_pretrained(name: str) -> Method:
+    """Return a method whose published network was pretrained too: both columns have its features.
+
+    As published it has 5,000 labels, which it sees as many times in all as 50,000.
+    """
+    recipe = WITH_LABELS[name]
+    longer = recipe.replace(epochs=10 * recipe.settings["epochs"])
+    return _deep(name)._replace(as_published=features_flags(longer, 224) | FEW_LABELS)
 
 
 def _trained_too(name: str) -> Method:
@@ -106,7 +136,9 @@ def _trained_too(name: str) -> Method:
 # Methods by the name of their rows. Those of OTHERS that are not here are not run.
 METHODS: dict[str, Method] = {
     "DLBHC": _trained_too("DLBHC"),
-    **{name: _deep(name) for name in ("CNNBH", "DHN", "DNNH", "CNNH+", "CNNH")},
+    "DHN": _deep_pretrained("DHN"),
+    "CNNBH": _deep("CNNBH", epochs=60),
+    **{name: _deep(name) for name in ("DNNH", "CNNH+", "CNNH")},
     "KSH": _shallow("ksh", "sample=10000,steps=200", ", 10,000 of them in pairs"),
     "ITQ-CCA": _shallow("itqcca", ""),
     "MLH": _shallow("mlh", ""),

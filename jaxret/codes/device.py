@@ -115,8 +115,8 @@ def bit(
 def first_bits(count: Int[Array, "..."]) -> UInt32[Array, "..."]:
     """Return words whose first count bits are 1, count from 0 to 32."""
     full = jnp.uint32(0xFFFFFFFF)
-    some = (jnp.uint32(1) << count.astype(jnp.uint32)) - 1  # a word has no 32nd bit to shift to
-    return jnp.where(count == WORD_BITS, full, some)
+    partial = (jnp.uint32(1) << count.astype(jnp.uint32)) - 1  # a word has no 32nd bit to shift to
+    return jnp.where(count == WORD_BITS, full, partial)
 
 
 def words_from_row(

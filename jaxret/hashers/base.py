@@ -50,7 +50,7 @@ class Hasher(NamedTuple):
 
 
 class OfImages:
-    """A compiled function whose images come through the one door, `inputs.accept`.
+    """A compiled function whose images are checked by `inputs.accept`.
 
     Values are looked at before the compiled program runs. For uint8 images there is nothing to
     look at, so nothing waits for the device. It is traced and lowered like what `jax.jit` returns.

@@ -114,6 +114,19 @@ DRHN_OURS = Recipe(
 )
 
 
+# Methods of METHODS on a network that starts from nothing, with few labels: the methods' own losses
+# need an optimizer that does not depend on their scale.
+ON_IMAGES: Settings = {
+    "trunk": "residual", "learning_rate": 2e-3, "warmup": 0.2, "weight_decay": 0.05,
+    "batch_size": 128, "epochs": 40,
+}  # fmt: skip
+
+
+def on_images(method: str, **settings: Any) -> Recipe:
+    """Ours for a method of METHODS that trains DRHN-1 from scratch."""
+    return Recipe(method, ON_IMAGES | settings, "DRHN-1 from scratch, {epochs} epochs")
+
+
 # Vectors such as a pretrained network's features: chosen on held-out training images of CIFAR-10,
 # see experiments/hashing/RESULTS.md.
 ON_FEATURES: Settings = {
@@ -124,9 +137,9 @@ ON_FEATURES: Settings = {
 
 def on_features(method: str, knn_positives: int = 0, **settings: Any) -> Recipe:
     """Ours for a method of METHODS on the features of a pretrained network."""
-    how = "256 components of unit length, {epochs} epochs"
+    trained = "256 components of unit length, {epochs} epochs"
     positives = f", {knn_positives} positives" if knn_positives else ""
-    return Recipe(method, ON_FEATURES | settings, how + positives, knn_positives)
+    return Recipe(method, ON_FEATURES | settings, trained + positives, knn_positives)
 
 
 # The last blocks of the pretrained network trained too: the learning rate was chosen on held-out

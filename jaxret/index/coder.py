@@ -35,11 +35,11 @@ class Request(NamedTuple):
 class Choice(NamedTuple):
     """The model of a run.
 
-    asked: what it is made from; equal for an interrupted run and the next one. facts: None where
+    wanted: what it is made from; equal for an interrupted run and the next one. facts: None where
     it is still to be made. recodes: whether every image is coded anew.
     """
 
-    asked: dict[str, Any]
+    wanted: dict[str, Any]
     facts: dict[str, Any] | None
     recodes: bool
     vectors: "Vectors | None"
@@ -67,25 +67,25 @@ def settle_model(catalogue: Catalogue, facts: Mapping[str, Any], request: Reques
         raise PhotoIndexError("vectors are indexed as they are: leave out --bits and --dims")
     published, pending = facts.get("model"), facts.get("pending")
     vectors = None if request.vectors is None else read_vectors(request.vectors)
-    asked = _asked(request, published)
+    wanted = _wanted(request, published)
     if published is None or request.rebuild:
-        made = pending["model"] if pending and pending["asked"] == asked else None
+        made = pending["model"] if pending and pending["asked"] == wanted else None
         recodes = request.rebuild and published is not None
-        return Choice(asked, made, recodes, vectors, _source(request, asked, catalogue))
+        return Choice(wanted, made, recodes, vectors, _source(request, wanted, catalogue))
     _check_same(published, request, catalogue)
     return Choice(published["asked"], published, False, vectors, None)
 
 
-def _source(request: Request, asked: Mapping[str, Any], catalogue: Catalogue) -> Place | None:
+def _source(request: Request, wanted: Mapping[str, Any], catalogue: Catalogue) -> Place | None:
     """Return the encoder folder that is meant: a user's own, or the one in the index already."""
-    if not asked["model"].startswith("encoder "):
+    if not wanted["model"].startswith("encoder "):
         return None
     if request.model is not None:
         return request.model
-    return catalogue.index / model.FOLDER / asked["model"].removeprefix("encoder ")
+    return catalogue.index / model.FOLDER / wanted["model"].removeprefix("encoder ")
 
 
-def _asked(request: Request, published: Mapping[str, Any] | None) -> dict[str, Any]:
+def _wanted(request: Request, published: Mapping[str, Any] | None) -> dict[str, Any]:
     before = {} if published is None else published["asked"]
     given = {"model": request.model, "bits": request.bits, "dims": request.dims}
     if request.vectors is not None:
@@ -182,25 +182,25 @@ def coder_for(
     catalogue: Catalogue, choice: Choice, listing: Listing, root: Path, tell: Callable
 ) -> Coder:
     """Make what codes the files of a run; learn the model first where there is none."""
-    if choice.asked["model"] == model.VECTORS:
+    if choice.wanted["model"] == model.VECTORS:
         return _vectors_coder(choice, listing)
-    facts, asked = choice.facts, choice.asked
-    vectors = _kept_features(catalogue, asked)
+    facts, wanted = choice.facts, choice.wanted
+    vectors = _kept_features(catalogue, wanted)
     decoded: dict[str, Reading] = {}
     notes: list[str] = []
     if facts is None and choice.source is not None:
         facts = model.install(catalogue.index, choice.source, "encoder")
     elif facts is None:
-        hasher = model.make_hasher(asked["model"], asked["bits"], asked["dims"])
-        decoded, vectors = _sample(catalogue, asked, listing, root, hasher, tell)
+        hasher = model.make_hasher(wanted["model"], wanted["bits"], wanted["dims"])
+        decoded, vectors = _sample(catalogue, wanted, listing, root, hasher, tell)
         labels = [label_of(path, catalogue.labels()) for path in decoded]
         rows = np.stack([vectors[reading.file.digest] for reading in decoded.values()])
         tell("learning", len(decoded), len(decoded))
-        facts, notes = model.learn(catalogue.index, asked["model"], hasher, rows, labels)
+        facts, notes = model.learn(catalogue.index, wanted["model"], hasher, rows, labels)
     if choice.facts is None:
-        facts["asked"] = asked
+        facts["asked"] = wanted
         with catalogue.transaction():
-            catalogue.set_facts(pending={"asked": asked, "model": facts})
+            catalogue.set_facts(pending={"asked": wanted, "model": facts})
 
     @functools.cache
     def encoder():  # where all contents are known it is not needed
@@ -233,7 +233,7 @@ Sample = tuple[dict[str, Reading], dict[bytes, np.ndarray]]
 
 def _sample(
     catalogue: Catalogue,
-    asked: dict[str, Any],
+    wanted: dict[str, Any],
     listing: Listing,
     root: Path,
     hasher: Any,
@@ -244,9 +244,9 @@ def _sample(
     Their features are kept a batch at a time, so that an interrupted run does not compute them
     again. Pixels are not kept.
     """
-    paths, key = _sample_paths(catalogue, asked, listing), _key(asked)
+    paths, key = _sample_paths(catalogue, wanted, listing), _key(wanted)
     known = {content.digest: content for content in catalogue.contents_by(key)}
-    vectors = _kept_features(catalogue, asked)
+    vectors = _kept_features(catalogue, wanted)
     size, features = model.image_size_of(hasher), model.features_of(hasher)
 
     def read(path):
@@ -277,14 +277,14 @@ def _sample(
     return found, vectors
 
 
-def _key(asked: Mapping[str, Any]) -> str:
+def _key(wanted: Mapping[str, Any]) -> str:
     """Return the name under which features to learn from are kept among the contents."""
-    return f"sample {asked['model']}"
+    return f"sample {wanted['model']}"
 
 
-def _kept_features(catalogue: Catalogue, asked: Mapping[str, Any]) -> dict[bytes, np.ndarray]:
+def _kept_features(catalogue: Catalogue, wanted: Mapping[str, Any]) -> dict[bytes, np.ndarray]:
     """Return the features that an interrupted run has left, by digest."""
-    kept = catalogue.contents_by(_key(asked))
+    kept = catalogue.contents_by(_key(wanted))
     return {content.digest: np.frombuffer(content.code, np.float32) for content in kept}
 
 
@@ -301,19 +301,19 @@ def _keep_features(
         catalogue.stage([file for file, _ in batch], coded, key)
 
 
-def _sample_paths(catalogue: Catalogue, asked: dict[str, Any], listing: Listing) -> list[str]:
+def _sample_paths(catalogue: Catalogue, wanted: dict[str, Any], listing: Listing) -> list[str]:
     """Return the images to learn from, chosen by the digests of their paths.
 
     They are recorded before anything is coded: an interrupted run learns from the same.
     """
     recorded = catalogue.facts().get("sample")
-    if recorded and recorded["asked"] == asked:
+    if recorded and recorded["asked"] == wanted:
         return [path for path in recorded["paths"] if path in listing.files]
     able = [p for p, entry in listing.files.items() if not contents.fault_of(p, entry)]
-    size = model.SAMPLES.get(asked["model"], model.SAMPLE)
+    size = model.SAMPLES.get(wanted["model"], model.SAMPLE)
     paths = sorted(sorted(able, key=path_digest)[:size], key=sort_key)
     with catalogue.transaction():
-        catalogue.set_facts(sample={"asked": asked, "paths": paths})
+        catalogue.set_facts(sample={"asked": wanted, "paths": paths})
     return paths
 
 
@@ -340,7 +340,7 @@ def _vectors_coder(choice: Choice, listing: Listing) -> Coder:
             "kind": "vectors",
             "width": width,
             "image_size": None,
-            "asked": choice.asked,
+            "asked": choice.wanted,
         }
     if facts["width"] != width:
         raise PhotoIndexError(

@@ -1,4 +1,4 @@
-"""The door of all metrics: what a caller has, as arrays of a wide type, checked."""
+"""What all metrics are given: a caller's arrays, checked and of a wide type."""
 
 import operator
 from collections.abc import Sequence

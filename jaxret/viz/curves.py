@@ -127,7 +127,7 @@ def precision_curves(
     published: Mapping[str, Curve],
     *,
     title: str = "",
-    subtitle: str = "Share of the first K results that have the query's class, mean over queries",
+    subtitle: str = "Share of the first K results that have the query's class",
 ) -> Figure:
     """Draw the precision of the first K results against K.
 

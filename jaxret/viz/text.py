@@ -83,8 +83,8 @@ def free_places(
         )
         free = tried[inside & ~meets.all(axis=2).any(axis=1)]
         if len(free):
-            apart = np.hypot(*np.moveaxis(free[:, None] - anchors, 2, 0))
-            nearest = apart[:, i] <= apart.min(axis=1) + 1e-6
+            distance = np.hypot(*np.moveaxis(free[:, None] - anchors, 2, 0))
+            nearest = distance[:, i] <= distance.min(axis=1) + 1e-6
             centres[i] = free[np.argmax(nearest)]  # the first place of all, if nearest is nowhere
         box = np.concatenate([centres[i] - size / 2, centres[i] + size / 2])
         taken = np.concatenate([taken, box[None]])
