@@ -48,6 +48,8 @@ NO_BASELINE = (
     "hashing:unsupervised",  # ITQ of the same features is one of its rows
     "hashing:supervised",
     "hashing:descriptors",
+    "jimenez2017:curves",  # ITQ and LSH are rows of it
+    "jimenez2017:mlh",  # the settings of one method, whose rows stand beside ITQ in table 5.2
     "hashing:lsh-tables",
     "hashing:cifar100-curves",
     "hashing:cifar100",  # features that nothing trains further are rows of it
