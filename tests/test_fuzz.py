@@ -1,6 +1,6 @@
 """Other forms of what a function takes, and damaged files: the right result or one sentence.
 
-tests/doors.py names the functions and makes the forms. `pytest --soak` draws many more.
+tests/public_calls.py names the functions and makes the forms. `pytest --soak` draws many more.
 """
 
 import gzip
@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import doors
 import numpy as np
+import public_calls
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,20 +28,20 @@ from jaxret.gallery import Gallery, GalleryError
 from jaxret.models.torch_weights import TorchFileError, read_tensors
 
 EXAMPLES = 40
-DOORS = Path(doors.__file__)
+SCRIPT = Path(public_calls.__file__)
 
 
-def test_every_public_function_has_a_door_or_a_reason_for_none():
-    names = {name.split(" of ")[0] for name in doors.DOORS}
-    public = doors.public_names()
+def test_every_public_function_has_a_call_or_a_reason_for_none():
+    names = {name.split(" of ")[0] for name in public_calls.CALLS}
+    public = public_calls.public_names()
     assert len(public) > 40
-    assert public - names - doors.EXEMPT.keys() == set()
-    assert doors.EXEMPT.keys() - public == set()
+    assert public - names - public_calls.EXEMPT.keys() == set()
+    assert public_calls.EXEMPT.keys() - public == set()
 
 
 def problems(*options):
     """What the script prints: it runs apart, where no test checks the types of arguments."""
-    run = [sys.executable, DOORS, *options]
+    run = [sys.executable, SCRIPT, *options]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -66,10 +66,10 @@ def test_the_fuzzer_finds_a_function_that_misreads_its_input(monkeypatch):
     def narrow(x):
         return np.sum(x, dtype=np.asarray(x).dtype)  # wraps in a narrow type
 
-    monkeypatch.setitem(doors.DOORS, "narrow", doors.door(narrow, x=np.full(9, 100)))
-    assert doors.problem_of("narrow", {"x": "strided"}) == ""
-    assert doors.problem_of("narrow", {"x": "as int8"}) == "another result, without a word"
-    assert "refused by a library" in doors.problem_of("narrow", {"x": "text"})
+    monkeypatch.setitem(public_calls.CALLS, "narrow", public_calls.call(narrow, x=np.full(9, 100)))
+    assert public_calls.problem_of("narrow", {"x": "strided"}) == ""
+    assert public_calls.problem_of("narrow", {"x": "as int8"}) == "another result, without a word"
+    assert "refused by a library" in public_calls.problem_of("narrow", {"x": "text"})
 
 
 # Files

@@ -1,4 +1,4 @@
-"""The door for images and vectors: what fit and encode take, and what they refuse in one line."""
+"""The checks of images and vectors: what fit and encode take, and what they refuse in one line."""
 
 import functools
 import re
@@ -58,16 +58,16 @@ def network():
 @forms
 def test_what_is_neither_an_image_nor_a_vector_is_refused_with_the_rule(case):
     values, reason = REFUSED[case]
-    for door in (inputs.accept, lambda x: fitted()[0].encode(fitted()[1], x)):
+    for function in (inputs.accept, lambda x: fitted()[0].encode(fitted()[1], x)):
         with pytest.raises(ValueError, match=re.escape(reason)) as caught:
-            door(values)
+            function(values)
         assert str(caught.value).startswith(inputs.RULE)
         assert "\n" not in str(caught.value)
 
 
 @forms
 @pytest.mark.parametrize("name", ["pcah", "look", "photo", "vae"])
-def test_every_kind_of_hasher_learns_behind_the_same_door(name, case):
+def test_every_kind_of_hasher_checks_what_it_learns_from(name, case):
     makers = {"vae": network, "photo": lambda: jaxret.photo_hasher(4, features="pixels")}
     hasher = makers[name]() if name in makers else jaxret.HASHERS[name](4)
     if name == "look":  # it learns nothing, and looks at nothing
@@ -126,16 +126,16 @@ def test_images_of_another_size_than_those_learned_from_are_refused():
         fitted()[0].encode(fitted()[1], VECTORS)
 
 
-def test_a_loaded_encoder_and_the_search_for_positives_have_the_same_door(tmp_path):
+def test_a_loaded_encoder_and_the_search_for_positives_check_alike(tmp_path):
     hasher, params = fitted()
     save_encoder(tmp_path, hasher, params, image_size=(8, 8, 1))
     encoder = load_encoder(tmp_path)
     np.testing.assert_array_equal(encoder.encode(FLOATS), encoder.encode(BYTES))
     np.testing.assert_array_equal(jaxret.knn_positives(FLOATS, 2), jaxret.knn_positives(BYTES, 2))
-    for door in (encoder.encode, lambda x: jaxret.knn_positives(x, 2)):
+    for function in (encoder.encode, lambda x: jaxret.knn_positives(x, 2)):
         for values, reason in REFUSED.values():
             with pytest.raises(ValueError, match=re.escape(reason)):
-                door(values)
+                function(values)
 
 
 def test_the_values_of_bytes_are_not_looked_at_so_that_nothing_waits_for_the_device(monkeypatch):

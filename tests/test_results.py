@@ -49,7 +49,6 @@ NO_BASELINE = (
     "hashing:supervised",
     "hashing:descriptors",
     "jimenez2017:curves",  # ITQ and LSH are rows of it
-    "jimenez2017:mlh",  # the settings of one method, whose rows stand beside ITQ in table 5.2
     "hashing:lsh-tables",
     "hashing:cifar100-curves",
     "hashing:cifar100",  # features that nothing trains further are rows of it

@@ -226,7 +226,7 @@ def test_bad_requests_are_refused_with_rule_and_value():
         search.hamming_topk(gallery, gallery, 0)
     with pytest.raises(ValueError, match="as wide, got 1 and 2"):
         search.hamming_topk(gallery[:, :1], search.lay_out(gallery), 1)
-    # Under the tests' type checks the doors of search refuse a wrong type before these do.
+    # Under the tests' type checks public functions of search refuse a wrong type before these do.
     with pytest.raises(ValueError, match=r"query must be packed codes, uint32\[n w\], got int32"):
         search.check_codes("query", gallery.view(np.int32))
     with pytest.raises(ValueError, match=r"got uint32\[2\]"):

@@ -1,10 +1,10 @@
 """Every public function with arguments that it takes: what tests/test_fuzz.py gives other forms.
 
-DOORS names each function that takes arrays or numbers; EXEMPT names the others, with the reason. A
-public name that is in neither fails a test. Run as a script it fuzzes the doors, outside the type
+CALLS names each function that takes arrays or numbers; EXEMPT names the others, with the reason. A
+public name that is in neither fails a test. Run as a script it fuzzes them, outside the type
 checks that the tests install, as a user calls them:
 
-    python tests/doors.py [--examples=40]
+    python tests/public_calls.py [--examples=40]
 """
 
 import argparse
@@ -43,7 +43,7 @@ MEMORY = 4 * 2**30  # bytes
 MASK = RNG.random(20) < 0.5
 
 
-class Door(NamedTuple):
+class Call(NamedTuple):
     """A function and arguments by name; those of `varied`, or all, are given other forms."""
 
     function: Callable
@@ -51,9 +51,9 @@ class Door(NamedTuple):
     varied: tuple[str, ...] = ()
 
 
-def door(function: Callable, *varied: str, **arguments: Any) -> Door:
-    """Make a door."""
-    return Door(function, arguments, varied or tuple(arguments))
+def call(function: Callable, *varied: str, **arguments: Any) -> Call:
+    """Make a call."""
+    return Call(function, arguments, varied or tuple(arguments))
 
 
 @functools.cache
@@ -123,110 +123,110 @@ TWO = {"query": QUERY, "gallery": VECTORS}
 CODED = {"query": CODES, "gallery": GALLERY}
 SCORED = {"query_labels": QUERY_LABELS, "gallery_labels": LABELS}
 
-DOORS = {
-    "codes.num_words": door(codes.num_words, bits=40),
-    "codes.pack": door(codes.pack, z=LATENTS),
-    "codes.unpack": door(codes.unpack, codes=CODES, bits=40),
-    "codes.pack_mask": door(codes.pack_mask, mask=MASK),
-    "search.hamming_topk": door(search.hamming_topk, **CODED, k=5, mask=MASK),
-    "search.euclidean_topk": door(search.euclidean_topk, **TWO, k=5, mask=MASK),
-    "search.hamming_range": door(search.hamming_range, **CODED, radius=18, limit=9),
-    "search.euclidean_range": door(search.euclidean_range, **TWO, squared_radius=90, limit=9),
-    "search.streamed_topk": door(search.streamed_topk, query=CODES, rows=GALLERY, k=5),
-    "search.lay_out": door(lambda rows: search.lay_out(rows).topk(CODES, 5), rows=GALLERY),
-    "search.shard": door(
+CALLS = {
+    "codes.num_words": call(codes.num_words, bits=40),
+    "codes.pack": call(codes.pack, z=LATENTS),
+    "codes.unpack": call(codes.unpack, codes=CODES, bits=40),
+    "codes.pack_mask": call(codes.pack_mask, mask=MASK),
+    "search.hamming_topk": call(search.hamming_topk, **CODED, k=5, mask=MASK),
+    "search.euclidean_topk": call(search.euclidean_topk, **TWO, k=5, mask=MASK),
+    "search.hamming_range": call(search.hamming_range, **CODED, radius=18, limit=9),
+    "search.euclidean_range": call(search.euclidean_range, **TWO, squared_radius=90, limit=9),
+    "search.streamed_topk": call(search.streamed_topk, query=CODES, rows=GALLERY, k=5),
+    "search.lay_out": call(lambda rows: search.lay_out(rows).topk(CODES, 5), rows=GALLERY),
+    "search.shard": call(
         lambda rows: search.sharded_topk(CODES, search.shard(rows, jax.make_mesh((1,), ("i",))), 5),
         rows=GALLERY,
     ),
-    "search.check_codes": door(search.check_codes, "codes", name="codes", codes=CODES),
-    "search.check_vectors": door(search.check_vectors, "vectors", name="rows", vectors=VECTORS),
-    "search.few_sizes": door(search.few_sizes, count=9),
-    "metrics.same_label": door(metrics.same_label, query=QUERY_LABELS, neighbors=TOTAL),
-    "metrics.share_a_label": door(
+    "search.check_codes": call(search.check_codes, "codes", name="codes", codes=CODES),
+    "search.check_vectors": call(search.check_vectors, "vectors", name="rows", vectors=VECTORS),
+    "search.few_sizes": call(search.few_sizes, count=9),
+    "metrics.same_label": call(metrics.same_label, query=QUERY_LABELS, neighbors=TOTAL),
+    "metrics.share_a_label": call(
         metrics.share_a_label, query=RELEVANT[:, :3], neighbors=RELEVANT[:, :9].reshape(6, 3, 3)
     ),
-    "metrics.average_precision": door(
+    "metrics.average_precision": call(
         metrics.average_precision, relevant=RELEVANT, num_relevant=np.full(6, 10)
     ),
-    "metrics.ap_divisor": door(
+    "metrics.ap_divisor": call(
         metrics.ap_divisor, "relevant", "num_relevant",
         relevant=RELEVANT, num_relevant=np.full(6, 10), name="min",
     ),
-    "metrics.mean_average_precision": door(
+    "metrics.mean_average_precision": call(
         metrics.mean_average_precision, relevant=RELEVANT, num_relevant=np.full(6, 10)
     ),
-    "metrics.precision_at": door(metrics.precision_at, relevant=RELEVANT, ks=np.array([1, 5])),
-    "metrics.recall_at": door(
+    "metrics.precision_at": call(metrics.precision_at, relevant=RELEVANT, ks=np.array([1, 5])),
+    "metrics.recall_at": call(
         metrics.recall_at, relevant=RELEVANT, num_relevant=np.full(6, 10), ks=np.array([1, 5])
     ),
-    "metrics.counts_by_distance": door(
+    "metrics.counts_by_distance": call(
         metrics.counts_by_distance,
         distances=np.sort(RNG.integers(0, 5, (6, 10))), relevant=RELEVANT, levels=5,
     ),
-    "metrics.tie_aware_average_precision": door(
+    "metrics.tie_aware_average_precision": call(
         metrics.tie_aware_average_precision, "total", "relevant", "k",
         total=TOTAL, relevant=FOUND, divisor="retrieved", k=4,
     ),
-    "metrics.precision_recall_curve": door(
+    "metrics.precision_recall_curve": call(
         metrics.precision_recall_curve, total=TOTAL, relevant=FOUND
     ),
-    "metrics.precision_within_radius": door(
+    "metrics.precision_within_radius": call(
         metrics.precision_within_radius, total=TOTAL, relevant=FOUND, radius=2
     ),
-    "metrics.majority_label": door(metrics.majority_label, neighbors=TOTAL),
-    "metrics.label_scores": door(metrics.label_scores, labels=LABELS, predicted=LABELS[::-1]),
-    "metrics.confusion_counts": door(
+    "metrics.majority_label": call(metrics.majority_label, neighbors=TOTAL),
+    "metrics.label_scores": call(metrics.label_scores, labels=LABELS, predicted=LABELS[::-1]),
+    "metrics.confusion_counts": call(
         metrics.confusion_counts, labels=LABELS, predicted=LABELS[::-1], num_classes=3
     ),
-    "metrics.clustering_scores": door(
+    "metrics.clustering_scores": call(
         metrics.clustering_scores, labels=LABELS, clusters=LABELS[::-1]
     ),
-    "evaluate.encode_in_batches": door(
+    "evaluate.encode_in_batches": call(
         lambda images: evaluate.encode_in_batches(*encode_and_params("pcah"), images, 20),
         images=IMAGES,
     ),
-    "evaluate.retrieval_scores": door(evaluate.retrieval_scores, **TWO, **SCORED),
-    "evaluate.nearest": door(evaluate.nearest, "query", "gallery", "k", **TWO, k=5,
+    "evaluate.retrieval_scores": call(evaluate.retrieval_scores, **TWO, **SCORED),
+    "evaluate.nearest": call(evaluate.nearest, "query", "gallery", "k", **TWO, k=5,
                              distance="cosine"),
-    "evaluate.images_in_both": door(evaluate.images_in_both, gallery=IMAGES, query=IMAGES[:3]),
-    "divergences.unit_rows": door(divergences.unit_rows, "rows", rows=VECTORS, side=0),
-    "positives.knn_positives": door(jaxret.knn_positives, images=IMAGES, count=2),
-    "inputs.accept": door(inputs.accept, values=IMAGES),
-    "inputs.accept of floats": door(inputs.accept, values=FLOATS),
-    "data.resize_images": door(resize_images, images=IMAGES, image_size=6),
-    "data.sample_rows": door(sample_rows, n=20, count=5, seed=3),
-    "Hasher.encode": door(lambda images: encoded(fitted("pcah")[0], images), images=IMAGES),
-    "Hasher.encode of floats": door(lambda x: encoded(fitted("pcah")[0], x), x=FLOATS),
-    "Hasher.fit": door(lambda images: learned("pcah", images), images=IMAGES),
-    "Hasher.fit of a network": door(network_refuses, images=IMAGES, labels=LABELS),
-    "Encoder.encode": door(lambda images: loaded().encode(images), images=IMAGES),
-    "Gallery.from_codes": door(
+    "evaluate.images_in_both": call(evaluate.images_in_both, gallery=IMAGES, query=IMAGES[:3]),
+    "divergences.unit_rows": call(divergences.unit_rows, "rows", rows=VECTORS, side=0),
+    "positives.knn_positives": call(jaxret.knn_positives, images=IMAGES, count=2),
+    "inputs.accept": call(inputs.accept, values=IMAGES),
+    "inputs.accept of floats": call(inputs.accept, values=FLOATS),
+    "data.resize_images": call(resize_images, images=IMAGES, image_size=6),
+    "data.sample_rows": call(sample_rows, n=20, count=5, seed=3),
+    "Hasher.encode": call(lambda images: encoded(fitted("pcah")[0], images), images=IMAGES),
+    "Hasher.encode of floats": call(lambda x: encoded(fitted("pcah")[0], x), x=FLOATS),
+    "Hasher.fit": call(lambda images: learned("pcah", images), images=IMAGES),
+    "Hasher.fit of a network": call(network_refuses, images=IMAGES, labels=LABELS),
+    "Encoder.encode": call(lambda images: loaded().encode(images), images=IMAGES),
+    "Gallery.from_codes": call(
         lambda codes, bits, ids, labels: jaxret.Gallery.from_codes(
             codes, bits, ids=ids, labels=labels
         ).search(CODES, 5),
         codes=GALLERY, bits=40, ids=np.arange(20) * 3, labels=LABELS,
     ),
-    "Gallery.from_vectors": door(
+    "Gallery.from_vectors": call(
         lambda x: jaxret.Gallery.from_vectors(x).search(QUERY, 5), x=VECTORS
     ),
-    "Gallery.search": door(
+    "Gallery.search": call(
         lambda query, k, keep: gallery().search(query, k, keep=keep),
         query=CODES, k=5, keep=np.array([3, 1, 7, 9]),
     ),
-    "Gallery.search of vectors": door(
+    "Gallery.search of vectors": call(
         lambda query, k, keep: gallery("vectors").search(query, k, keep=keep),
         query=QUERY, k=5, keep=MASK,
     ),
-    "Gallery.range_search": door(
+    "Gallery.range_search": call(
         lambda query, radius, limit: gallery().range_search(query, radius, limit=limit),
         query=CODES, radius=18, limit=9,
     ),
-    "Gallery.names_of": door(lambda ids: gallery().names_of(ids), ids=np.array([3, 1, 7])),
-    "Gallery.labels_of": door(lambda ids: gallery().labels_of(ids), ids=np.array([3, 1, -1])),
-    "Gallery.add": door(
+    "Gallery.names_of": call(lambda ids: gallery().names_of(ids), ids=np.array([3, 1, 7])),
+    "Gallery.labels_of": call(lambda ids: gallery().labels_of(ids), ids=np.array([3, 1, -1])),
+    "Gallery.add": call(
         grown, codes=GALLERY[:3], ids=np.array([50, 60, 70]), labels=np.array([1, 2, 0])
     ),
-    "Gallery.remove": door(thinned, ids=np.array([3, 1, 7])),
+    "Gallery.remove": call(thinned, ids=np.array([3, 1, 7])),
 }  # fmt: skip
 
 INSIDE = "called inside programs, where types are known"
@@ -411,15 +411,15 @@ def outcome(function: Callable, arguments: dict[str, Any]) -> tuple[Any, str]:
 
 @functools.cache
 def canonical(name: str) -> Any:
-    """Return the result of a door for its own arguments."""
-    result, problem = outcome(DOORS[name].function, DOORS[name].arguments)
+    """Return the result of a call for its own arguments."""
+    result, problem = outcome(CALLS[name].function, CALLS[name].arguments)
     assert result is not None, f"{name} refuses its own arguments: {problem}"
     return result
 
 
 def problem_of(name: str, changes: dict[str, str]) -> str:
-    """Return what is wrong with a door where some arguments have another form, or nothing."""
-    function, arguments, _ = DOORS[name]
+    """Return what is wrong with a call where some arguments have another form, or nothing."""
+    function, arguments, _ = CALLS[name]
     given, same = dict(arguments), True
     for argument, form in changes.items():
         kept, changed = forms_of(arguments[argument])
@@ -438,18 +438,18 @@ def problem_of(name: str, changes: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Fuzz each door and print what is wrong, one line each."""
+    """Fuzz each call and print what is wrong, one line each."""
     from hypothesis import HealthCheck, Phase, given, seed, settings
     from hypothesis import strategies as st
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--examples", type=int, default=0, help="pairs of forms drawn per door")
+    parser.add_argument("--examples", type=int, default=0, help="pairs of forms drawn per call")
     parser.add_argument("--quick", action="store_true", help="leave out what compiles for seconds")
-    parser.add_argument("--door", default="", help="only doors whose name holds this")
+    parser.add_argument("--call", default="", help="only calls whose name holds this")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # what takes all memory is a defect
-    for name, (_, arguments, varied) in DOORS.items():
-        if options.door not in name or (options.quick and name.startswith(COMPILES)):
+    for name, (_, arguments, varied) in CALLS.items():
+        if options.call not in name or (options.quick and name.startswith(COMPILES)):
             continue
         forms = [(a, form) for a in varied for both in forms_of(arguments[a]) for form in both]
         if options.quick:
