@@ -22,7 +22,7 @@ def search(options: Namespace) -> int:
         from jaxret.index import distributed
 
         find, writes = distributed.search, distributed.start() == 0
-        _, (place, filters) = distributed.together(lambda: (None, prepared()))
+        _, (place, filters) = distributed.in_every_process(lambda: (None, prepared()))
     else:
         place, filters = prepared()
     found = find(

@@ -83,11 +83,11 @@ def search(
     check_request(queries, negative, n, max_distance)
     process = jax.process_index()
     with contextlib.ExitStack() as stack:
-        opened, seen = together(lambda: _opened(stack.enter_context(view(index))))
+        opened, seen = in_every_process(lambda: _opened(stack.enter_context(view(index))))
         shared = all(one == opened[0] for one in opened)
         _check_one_model(opened)
         named = [*queries, *negative]
-        resolved, own = together(lambda: _resolved(seen, named, shared, process))
+        resolved, own = in_every_process(lambda: _resolved(seen, named, shared, process))
         first = len(queries)
         known = [
             Query(
@@ -98,7 +98,7 @@ def search(
         part = _share(seen, process, len(opened)) if shared else seen
         limits = {"n": n, "max_distance": max_distance, "filters": filters}
         own_known = [_within(part, query) for query in known]
-        answers, found = together(lambda: _plain(rank(part, own_known, **limits)))
+        answers, found = in_every_process(lambda: _plain(rank(part, own_known, **limits)))
     results = [
         (image["distance"], number, row, image)
         for number, answer in enumerate(answers)
@@ -171,7 +171,7 @@ def _plain(found: Found) -> tuple[dict[str, Any], Found]:
     return answer, found
 
 
-def together(function: Callable[[], tuple[Any, Any]]) -> tuple[list[Any], Any]:
+def in_every_process(function: Callable[[], tuple[Any, Any]]) -> tuple[list[Any], Any]:
     """Run a function in every process; return the first values of all, and the own second one.
 
     First values are plain JSON. A failure in one process is one in all: none is left waiting.
