@@ -17,10 +17,12 @@ from jaxret.search.blocks import BLOCK, CLUSTER, GROUP, LANES, alive_groups, row
 from jaxret.search.results import NEVER, far_type
 from jaxret.search.rows import SPARSE, near
 from jaxret.search.select import Compiled
-from jaxret.search.threads import on_host_threads
+from jaxret.search.threads import Scratch, on_host_threads
 
 FAR = 2**22  # bytes of codes for each query: so far from the core, they are best read in order
 NEAR = 2**24  # bytes that are written for the queries of a tile: what fits a cache, about
+
+_SCRATCH = Scratch()
 
 NO_KEY = np.uint64(NEVER << 32 | 0xFFFFFFFF)  # of (distance, row): NEVER, and -1 as an int32
 
@@ -34,14 +36,14 @@ def topk(
     memory: int,
 ) -> tuple[Int32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
     """Return distances and rows of the k nearest codes, as `hamming.topk` does."""
-    there = np.int32(size)
+    there, used = np.int32(size), max(1, -(-size // BLOCK)) * CLUSTER
     if len(query) == 1:  # to cut it into tiles would cost a tenth of a small search
-        return nearest(np.asarray(_DISTANCES.wide(query, mask, codes, there)), 1, k)
+        return nearest(np.asarray(_DISTANCES.wide(query, mask, codes, there))[:used], 1, k)
     per_query = bytes_of_query(codes.shape[0] * LANES, codes.shape[1])
     most = max(1, NEAR // per_query)
 
     def finish(distances, count):
-        return nearest(np.asarray(distances), count, k)
+        return nearest(np.asarray(distances)[:used], count, k)
 
     found = (
         ((_DISTANCES.wide(*tile, codes, there), count), count)
@@ -70,24 +72,28 @@ def all_distances(
 ) -> UInt[Array, "m q 32 64"]:
     """The distances to all rows as they lie in memory.
 
-    The greatest value of the type stands for rows that the mask leaves out and for those past the
-    end.
+    The greatest value of the type stands for rows that the mask leaves out, and for those past the
+    end in the last block that has rows; what later blocks hold means nothing. Without a mask only
+    that block is looked at again: to compare all rows with the end doubles the time of short codes.
     """
     words, several = codes.shape[1], codes.shape[0]
-    far = far_type(words)
+    row = jnp.arange(GROUP, dtype=jnp.uint32)[None, None, :, None]
+    kind = far_type(words)
+    far = jnp.iinfo(kind).max
     distances = passes.sum_of_words(
         words,
         lambda word: lax.population_count(query[None, :, word, None, None] ^ codes[:, None, word]),
         (several, len(query), GROUP, LANES),
     )
-    row = jnp.arange(GROUP, dtype=jnp.uint32)[None, None, :, None]
     if mask is not None:
         there = bit(alive_groups(mask, size, several * LANES)[:, :, None], row)
-    else:  # by comparison of row numbers, which costs less than by bits
-        block, place = jnp.divmod(jnp.arange(several), CLUSTER)
-        first = (block * BLOCK + place * GROUP)[:, None] + CLUSTER * GROUP * jnp.arange(LANES)[None]
-        there = row.astype(jnp.int32) < (size - first)[:, None, None]
-    return jnp.where(there, distances, jnp.uint32(jnp.iinfo(far).max)).astype(far)
+        return jnp.where(there, distances, jnp.uint32(far)).astype(kind)
+    distances = distances.astype(kind)
+    start = jnp.minimum(size // BLOCK * CLUSTER, several - CLUSTER)
+    last = lax.dynamic_slice_in_dim(distances, start, CLUSTER)
+    there = alive_groups(None, size - start * (GROUP * LANES), CLUSTER * LANES)
+    last = jnp.where(bit(there[:, :, None], row), last, far)
+    return lax.dynamic_update_slice_in_dim(distances, last, start, axis=0)
 
 
 _DISTANCES = Compiled(all_distances, ())
@@ -111,7 +117,11 @@ def nearest(
 
     def choose(numbers):
         for i in numbers:
-            values = distances[:, i].reshape(-1)
+            values = distances[:, i]
+            if distances.shape[1] > 1:
+                values = _SCRATCH.array(values.dtype, values.size).reshape(values.shape)
+                np.copyto(values, distances[:, i])
+            values = values.reshape(-1)
             place = near(values, k, furthest)
             keys = values[place].astype(np.uint64) << np.uint64(32)
             keys |= rows_at(place, len(distances)).astype(np.uint64)
