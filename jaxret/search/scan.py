@@ -20,7 +20,9 @@ from jaxret.search.select import Compiled
 from jaxret.search.threads import Scratch, on_host_threads
 
 FAR = 2**22  # bytes of codes for each query: so far from the core, they are best read in order
-NEAR = 2**24  # bytes that are written for the queries of a tile: what fits a cache, about
+NEAR = 2**25  # bytes that are written for the queries of a tile: what fits a cache, about
+IN_BYTES = (8,)  # words of codes whose distances hardly ever need more than a byte,
+MOST = 254  # which holds those up to this, and no row: two bytes cost half as much again
 
 _SCRATCH = Scratch()
 
@@ -36,17 +38,28 @@ def topk(
     memory: int,
 ) -> tuple[Int32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
     """Return distances and rows of the k nearest codes, as `hamming.topk` does."""
+    words = codes.shape[1]
+    exact = words not in IN_BYTES
+    found = _search(query, mask, codes, size, k, memory, exact)
+    if not exact and np.any(found[0] == MOST):
+        return _search(query, mask, codes, size, k, memory, True)
+    return found
+
+
+def _search(query, mask, codes, size, k, memory, exact):
     there, used = np.int32(size), max(1, -(-size // BLOCK)) * CLUSTER
     if len(query) == 1:  # to cut it into tiles would cost a tenth of a small search
-        return nearest(np.asarray(_DISTANCES.wide(query, mask, codes, there))[:used], 1, k)
-    per_query = bytes_of_query(codes.shape[0] * LANES, codes.shape[1])
+        distances = _DISTANCES.wide(query, mask, codes, there, exact=exact)
+        return nearest(np.asarray(distances)[:used], 1, k)
+    words = codes.shape[1] if exact else 1
+    per_query = bytes_of_query(codes.shape[0] * LANES, words)
     most = max(1, NEAR // per_query)
 
     def finish(distances, count):
         return nearest(np.asarray(distances)[:used], count, k)
 
     found = (
-        ((_DISTANCES.wide(*tile, codes, there), count), count)
+        ((_DISTANCES.wide(*tile, codes, there, exact=exact), count), count)
         for tile, count in select.tiles([query, mask], per_query, memory, most=most)
     )
     return select.gather(found, finish)
@@ -69,8 +82,10 @@ def all_distances(
     mask: UInt32[Array, "p v"] | None,
     codes: UInt32[Array, "m w 32 64"],
     size: Int32[Array, ""],
+    exact: bool = True,
 ) -> UInt[Array, "m q 32 64"]:
-    """The distances to all rows as they lie in memory.
+    """The distances to all rows as they lie in memory; if not exact, in bytes, those above `MOST`
+    as that.
 
     The greatest value of the type stands for rows that the mask leaves out, and for those past the
     end in the last block that has rows; what later blocks hold means nothing. Without a mask only
@@ -78,13 +93,14 @@ def all_distances(
     """
     words, several = codes.shape[1], codes.shape[0]
     row = jnp.arange(GROUP, dtype=jnp.uint32)[None, None, :, None]
-    kind = far_type(words)
+    kind = far_type(words) if exact else np.uint8
     far = jnp.iinfo(kind).max
     distances = passes.sum_of_words(
         words,
         lambda word: lax.population_count(query[None, :, word, None, None] ^ codes[:, None, word]),
         (several, len(query), GROUP, LANES),
     )
+    distances = distances if exact else jnp.minimum(distances, jnp.uint32(MOST))
     if mask is not None:
         there = bit(alive_groups(mask, size, several * LANES)[:, :, None], row)
         return jnp.where(there, distances, jnp.uint32(far)).astype(kind)
@@ -96,7 +112,7 @@ def all_distances(
     return lax.dynamic_update_slice_in_dim(distances, last, start, axis=0)
 
 
-_DISTANCES = Compiled(all_distances, ())
+_DISTANCES = Compiled(all_distances, ("exact",))
 
 
 def nearest(
