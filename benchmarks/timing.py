@@ -26,7 +26,11 @@ NAMES = {"torch": "PyTorch", "faiss": "faiss", "usearch": "usearch", "cupy": "Cu
 
 
 def in_turn(
-    *functions: Callable[[], Any], repeats: int = 7, warmup: int = 1, pause: float = 0.0
+    *functions: Callable[[], Any],
+    repeats: int = 7,
+    warmup: int = 1,
+    pause: float = 0.0,
+    settle: float = 0.0,
 ) -> list[list[float]]:
     """Return the seconds of each function's runs, taken in turn: A B A B ...
 
@@ -36,6 +40,9 @@ def in_turn(
         warmup: runs of each function before those, which are not timed.
         pause: seconds to wait before each timed run. Threads of OpenMP and of ONNX Runtime keep a
             core busy for a while after their work is done, which the next function would pay for.
+        settle: seconds for which a function runs, untimed, before each of its timed runs. After a
+            pause a search of a millisecond takes twice as long, and threads of OpenMP that sleep
+            are woken up in ten; a function that settles in is timed as in a loop of its own.
 
     Returns:
         One list of `repeats` numbers per function, in seconds.
@@ -47,6 +54,9 @@ def in_turn(
     for _ in range(repeats):
         for function, taken in zip(functions, seconds, strict=True):
             time.sleep(pause)
+            start = time.perf_counter()
+            while time.perf_counter() - start < settle:
+                function()
             start = time.perf_counter()
             function()
             taken.append(time.perf_counter() - start)

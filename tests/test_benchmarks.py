@@ -23,7 +23,7 @@ import train as training
 import train_device
 
 from jaxret import search
-from jaxret.search import host
+from jaxret.search import host, trial
 from jaxret.search import rows as search_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,9 +40,10 @@ def rows_of(script, tmp_path, *options):
 
 @pytest.fixture(autouse=True)
 def budgets(monkeypatch):
-    """A benchmark may forbid NumPy's searches: for its own test only."""
+    """A benchmark may forbid NumPy's searches, and hurry trials: for its own test only."""
     for module in (host, search_rows):
         monkeypatch.setattr(module, "BUDGET", module.BUDGET)
+    monkeypatch.setattr(trial, "PATIENCE", trial.PATIENCE)
 
 
 def test_a_search_case_is_timed_checked_and_written(tmp_path, monkeypatch, capsys):

@@ -57,6 +57,24 @@ def test_codes_that_differ_in_every_bit_are_not_taken_for_no_row():
         assert_is_a_stable_sort(query, gallery, 3, np.array([True, False, True]))
 
 
+def test_distances_that_a_byte_does_not_hold_are_told_apart():
+    query, bits = np.zeros((1, 8), np.uint32), np.zeros((300, 256), np.uint8)
+    for row, distance in enumerate(RNG(0).integers(252, 257, len(bits))):
+        bits[row, :distance] = 1
+    gallery = np.packbits(bits, axis=1).view(np.uint32)
+    for queries in (1, 3):
+        for mask in (None, np.arange(len(bits)) % 7 > 0):
+            assert_is_a_stable_sort(np.repeat(query, queries, axis=0), gallery, 200, mask)
+
+
+def test_rows_past_the_last_block_are_not_looked_at():
+    layout = search.lay_out(words(1, BLOCK + 5, 2, 60), capacity=3 * BLOCK)
+    query = words(2, 1, 2, 1)
+    found = layout._replace(size=np.array(700, np.int32)).topk(query, 30)
+    truth = by_numpy(query, words(1, BLOCK + 5, 2, 60)[:700], 30)
+    np.testing.assert_array_equal(found.indices, truth[1])
+
+
 def test_little_memory_gives_the_same_in_tiles():
     query, gallery, mask = words(0, 9, 2, 9), words(1, 700, 2, 60), RNG(0).random((9, 700)) < 0.5
     assert_is_a_stable_sort(query, gallery, 300, mask, memory=20_000)

@@ -4,7 +4,6 @@ Nothing is imported, laid out or compiled, so a process answers its first search
 are read once for each query, in stretches that fit a cache, on all cores.
 """
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,23 @@ from jaxtyping import Int32, Int64, Num, UInt, UInt8, UInt32
 
 from jaxret.codes import mask_of_rows
 from jaxret.search.results import NEVER, far_type
-from jaxret.search.threads import on_host_threads
+from jaxret.search.threads import Scratch, on_host_threads
 
 BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
 QUICK = 2**17  # words that NumPy compares in less time than it takes to start a program
 HANDFUL = 4  # queries
 BYTES = 4  # beside a row during a search, about
 STRETCH = 2**20  # bytes of codes that are worked on at once: they fit a cache
-REPEATED = 2**12  # words of a query that is compared with many codes by one operation
+REPEATED = 2**9  # words of a query that is compared with many codes by one operation
 THREADED = 4  # stretches: of fewer, threads cost more than they save
-FOLDS = 64  # distances behind each minimum, at most
+FOLDS = 64  # distances behind each minimum, at most; of few among many four times as many
+FULL = 256  # minima for each neighbor: that many are enough
 MOST_OF_FOUR = np.uint32(0x00C08040)  # four counts of 64 times 0x01010101
+MANY = 2**12  # numbers
 SPARSE = 4  # minima for each neighbor: of fewer, they are a poor bound
 SHARE = 8  # up to one minimum in so many is looked behind by itself
+
+_words, _counts = Scratch(), Scratch()
 
 
 def topk(
@@ -72,7 +75,7 @@ def distances(
     repeated = np.tile(query, max(1, REPEATED // w))
 
     def scan(tiles):
-        differing, counts = _scratch.arrays(word, tile * w)
+        differing, counts = _words.array(word, tile * w), _counts.array(np.uint8, tile * w)
         for start in tiles * tile:
             part = flat[start * w : (start + tile) * w]
             here = slice(len(part))
@@ -86,24 +89,6 @@ def distances(
     else:
         on_host_threads(scan, tiles)
     return found
-
-
-class _Scratch(threading.local):
-    """Memory that a thread works in again and again: fresh memory costs more than the work."""
-
-    def __init__(self):
-        self.words = self.counts = np.empty(0, np.uint8)
-
-    def arrays(self, word: type, count: int) -> tuple[Any, UInt8[np.ndarray, " c"]]:
-        """Return an array of this many words, and one of as many bytes."""
-        size = count * word().itemsize
-        if len(self.words) < size:
-            self.words = np.empty(max(size, STRETCH), np.uint8)
-            self.counts = np.empty(max(count, STRETCH // 4), np.uint8)
-        return self.words[:size].view(word), self.counts[:count]
-
-
-_scratch = _Scratch()
 
 
 def _differing(
@@ -166,7 +151,8 @@ def near(values: Num[np.ndarray, " n"], k: int, most: int | None = None) -> Int6
         k: how many.
         most: greater values are left out, even if fewer than k are found; None for none.
     """
-    folds = min(FOLDS, len(values) // (SPARSE * k))
+    most_folds = max(FOLDS, min(4 * FOLDS, len(values) // (FULL * k)))
+    folds = min(most_folds, len(values) // (SPARSE * k))
     if folds < 2:
         within = _kth(values, k)
         return np.flatnonzero(values <= (within if most is None else min(within, most)))
@@ -174,7 +160,7 @@ def near(values: Num[np.ndarray, " n"], k: int, most: int | None = None) -> Int6
     split = folded * folds
     lines = values[:split].reshape(folds, folded)
     minima = lines.min(axis=0)  # vector instructions fold the first axis
-    within = np.partition(minima, k - 1)[k - 1]
+    within = _kth(minima, k)
     within = within if most is None else min(within, most)
     column = np.flatnonzero(minima <= within)
     if len(column) * SHARE > folded:
@@ -187,7 +173,7 @@ def near(values: Num[np.ndarray, " n"], k: int, most: int | None = None) -> Int6
 
 
 def _kth(values, k) -> Any:
-    """The k-th least value; small integers are counted, which costs less than NumPy's partition."""
-    if values.dtype in (np.uint8, np.uint16):
+    """The k-th least value; many small integers are counted, which costs less than a partition."""
+    if values.dtype in (np.uint8, np.uint16) and len(values) > MANY:
         return int(np.searchsorted(np.cumsum(np.bincount(values)), k))
     return np.partition(values, k - 1)[k - 1]

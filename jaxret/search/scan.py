@@ -17,10 +17,14 @@ from jaxret.search.blocks import BLOCK, CLUSTER, GROUP, LANES, alive_groups, row
 from jaxret.search.results import NEVER, far_type
 from jaxret.search.rows import SPARSE, near
 from jaxret.search.select import Compiled
-from jaxret.search.threads import on_host_threads
+from jaxret.search.threads import Scratch, on_host_threads
 
 FAR = 2**22  # bytes of codes for each query: so far from the core, they are best read in order
-NEAR = 2**24  # bytes that are written for the queries of a tile: what fits a cache, about
+NEAR = 2**25  # bytes that are written for the queries of a tile: what fits a cache, about
+IN_BYTES = (8,)  # words of codes whose distances hardly ever need more than a byte,
+MOST = 254  # which holds those up to this, and no row: two bytes cost half as much again
+
+_SCRATCH = Scratch()
 
 NO_KEY = np.uint64(NEVER << 32 | 0xFFFFFFFF)  # of (distance, row): NEVER, and -1 as an int32
 
@@ -34,17 +38,28 @@ def topk(
     memory: int,
 ) -> tuple[Int32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
     """Return distances and rows of the k nearest codes, as `hamming.topk` does."""
-    there = np.int32(size)
+    words = codes.shape[1]
+    exact = words not in IN_BYTES
+    found = _search(query, mask, codes, size, k, memory, exact)
+    if not exact and np.any(found[0] == MOST):
+        return _search(query, mask, codes, size, k, memory, True)
+    return found
+
+
+def _search(query, mask, codes, size, k, memory, exact):
+    there, used = np.int32(size), max(1, -(-size // BLOCK)) * CLUSTER
     if len(query) == 1:  # to cut it into tiles would cost a tenth of a small search
-        return nearest(np.asarray(_DISTANCES.wide(query, mask, codes, there)), 1, k)
-    per_query = bytes_of_query(codes.shape[0] * LANES, codes.shape[1])
+        distances = _DISTANCES.wide(query, mask, codes, there, exact=exact)
+        return nearest(np.asarray(distances)[:used], 1, k)
+    words = codes.shape[1] if exact else 1
+    per_query = bytes_of_query(codes.shape[0] * LANES, words)
     most = max(1, NEAR // per_query)
 
     def finish(distances, count):
-        return nearest(np.asarray(distances), count, k)
+        return nearest(np.asarray(distances)[:used], count, k)
 
     found = (
-        ((_DISTANCES.wide(*tile, codes, there), count), count)
+        ((_DISTANCES.wide(*tile, codes, there, exact=exact), count), count)
         for tile, count in select.tiles([query, mask], per_query, memory, most=most)
     )
     return select.gather(found, finish)
@@ -67,30 +82,37 @@ def all_distances(
     mask: UInt32[Array, "p v"] | None,
     codes: UInt32[Array, "m w 32 64"],
     size: Int32[Array, ""],
+    exact: bool = True,
 ) -> UInt[Array, "m q 32 64"]:
-    """The distances to all rows as they lie in memory.
+    """The distances to all rows as they lie in memory; if not exact, in bytes, those above `MOST`
+    as that.
 
-    The greatest value of the type stands for rows that the mask leaves out and for those past the
-    end.
+    The greatest value of the type stands for rows that the mask leaves out, and for those past the
+    end in the last block that has rows; what later blocks hold means nothing. Without a mask only
+    that block is looked at again: to compare all rows with the end doubles the time of short codes.
     """
     words, several = codes.shape[1], codes.shape[0]
-    far = far_type(words)
+    row = jnp.arange(GROUP, dtype=jnp.uint32)[None, None, :, None]
+    kind = far_type(words) if exact else np.uint8
+    far = jnp.iinfo(kind).max
     distances = passes.sum_of_words(
         words,
         lambda word: lax.population_count(query[None, :, word, None, None] ^ codes[:, None, word]),
         (several, len(query), GROUP, LANES),
     )
-    row = jnp.arange(GROUP, dtype=jnp.uint32)[None, None, :, None]
+    distances = distances if exact else jnp.minimum(distances, jnp.uint32(MOST))
     if mask is not None:
         there = bit(alive_groups(mask, size, several * LANES)[:, :, None], row)
-    else:  # by comparison of row numbers, which costs less than by bits
-        block, place = jnp.divmod(jnp.arange(several), CLUSTER)
-        first = (block * BLOCK + place * GROUP)[:, None] + CLUSTER * GROUP * jnp.arange(LANES)[None]
-        there = row.astype(jnp.int32) < (size - first)[:, None, None]
-    return jnp.where(there, distances, jnp.uint32(jnp.iinfo(far).max)).astype(far)
+        return jnp.where(there, distances, jnp.uint32(far)).astype(kind)
+    distances = distances.astype(kind)
+    start = jnp.minimum(size // BLOCK * CLUSTER, several - CLUSTER)
+    last = lax.dynamic_slice_in_dim(distances, start, CLUSTER)
+    there = alive_groups(None, size - start * (GROUP * LANES), CLUSTER * LANES)
+    last = jnp.where(bit(there[:, :, None], row), last, far)
+    return lax.dynamic_update_slice_in_dim(distances, last, start, axis=0)
 
 
-_DISTANCES = Compiled(all_distances, ())
+_DISTANCES = Compiled(all_distances, ("exact",))
 
 
 def nearest(
@@ -111,7 +133,11 @@ def nearest(
 
     def choose(numbers):
         for i in numbers:
-            values = distances[:, i].reshape(-1)
+            values = distances[:, i]
+            if distances.shape[1] > 1:
+                values = _SCRATCH.array(values.dtype, values.size).reshape(values.shape)
+                np.copyto(values, distances[:, i])
+            values = values.reshape(-1)
             place = near(values, k, furthest)
             keys = values[place].astype(np.uint64) << np.uint64(32)
             keys |= rows_at(place, len(distances)).astype(np.uint64)

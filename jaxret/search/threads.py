@@ -2,11 +2,13 @@
 
 import functools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Shaped
+from numpy.typing import DTypeLike
 
 
 def cores() -> int:
@@ -34,6 +36,20 @@ def on_host_threads(function: Callable[[np.ndarray], None], count: int) -> None:
         function(parts[0])
     else:
         list(_pool().map(function, parts))
+
+
+class Scratch(threading.local):
+    """Memory that a thread works in again and again: fresh memory costs more than the work."""
+
+    def __init__(self):
+        self._bytes = np.empty(0, np.uint8)
+
+    def array(self, dtype: DTypeLike, count: int) -> Shaped[np.ndarray, " c"]:
+        """Return so many numbers of it, whatever they hold; it grows where that is needed."""
+        size = count * np.dtype(dtype).itemsize
+        if len(self._bytes) < size:
+            self._bytes = np.empty(size, np.uint8)
+        return self._bytes[:size].view(dtype)
 
 
 def least_on_host(
