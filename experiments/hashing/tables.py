@@ -113,7 +113,8 @@ def _descriptors() -> Iterator[Row]:
         "pretrained network": ("pca", "efficientnet-lite0@224", "{dim} components"),
     }
     for name, (method, features, how) in described.items():
-        settings = {"method": method, "features": features, "dim": 128, "eval_k": 1000}
+        settings = {"method": method, "features": features, "eval_k": 1000}
+        settings |= {} if method == "pixels" else {"dim": 128}
         yield Row(name, None, None, settings, how)
 
 
