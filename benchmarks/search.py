@@ -6,9 +6,9 @@
 
 The gallery is laid out once, outside the timing; faiss builds its index outside it as well. Codes
 and vectors are random; with --centres, codes are centres of which each bit is flipped with a chance
-of an eighth. A row is one case, one of our doors (`hamming_topk` or `euclidean_topk` over a layout,
-or `Gallery.search`) and one peer, all timed in turn. faiss runs in two modes of very different
-speed on some machines, so a row also has the ratio to its fastest run (ratio_to_best). An
+of an eighth. A row is one case, one of our functions (`hamming_topk` or `euclidean_topk` over a
+layout, or `Gallery.search`) and one peer, all timed in turn. faiss runs in two modes of very
+different speed on some machines, so a row also has the ratio to its fastest run (ratio_to_best). An
 approximate peer's row has its recall: the share of its rows that are as near as our last one. A
 peer whose search would take minutes gets only the first peer_queries of the queries, and its
 seconds are scaled to all of them. peak_bytes is by how much resident memory grows at its peak
@@ -61,7 +61,9 @@ def random_codes(rng: np.random.Generator, n: int, bits: int, centres: int = 0) 
     return words
 
 
-def doors(gallery: np.ndarray, bits: int | None) -> dict[str, Callable[[np.ndarray, int], Search]]:
+def own_searches(
+    gallery: np.ndarray, bits: int | None
+) -> dict[str, Callable[[np.ndarray, int], Search]]:
     """Return our searches by name; codes u32[n w], or vectors f32[n d], are laid out once."""
     from jaxret import Gallery, search
     from jaxret.search import host, rows, trial
@@ -161,11 +163,11 @@ def run_case(
     share: float,
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """Return the rows of one case, a row for each door and peer, all timed in turn.
+    """Return the rows of one case, a row for each function and peer, all timed in turn.
 
     Args:
         case: the case's name.
-        own: jaxret's doors, name -> search; the first search of the first one is measured as well.
+        own: jaxret's functions, name -> search; the first search of the first one is measured too.
         peers: name -> search.
         check: (ours, theirs, peer's name) -> the fields that say how results compare.
         share: of the queries that the peers answer; their seconds are divided by it.
@@ -193,8 +195,8 @@ def run_case(
             repeats = max(3, min(31, int(seconds / turn)))
             timed = timing.in_turn(*searches, repeats=repeats, warmup=0, settle=SETTLE)
     rows = []
-    for number, door in enumerate(own):
-        more = {"door": door, "peak_bytes": None if number else peak}
+    for number, function in enumerate(own):
+        more = {"function": function, "peak_bytes": None if number else peak}
         for name, answer, taken in zip(peers, answers[len(own) :], timed[len(own) :], strict=True):
             taken = [one / share for one in taken]
             row = timing.summary(case, timed[number], name, taken)
@@ -204,7 +206,7 @@ def run_case(
             rows.append(timing.summary(case, timed[number]) | {"ratio_to_best": None} | more)
     for row in rows:
         told = f"  recall {row['recall']:.3f}" if "recall" in row else ""
-        print(f"{timing.line(row)}  {row['door']}{told}", flush=True)
+        print(f"{timing.line(row)}  {row['function']}{told}", flush=True)
     return rows
 
 
@@ -231,7 +233,7 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
         gallery, queries = (random_codes(rng, m, bits, options.centres) for m in (n, most))
     else:
         gallery, queries = (rng.standard_normal((m, width), np.float32) for m in (n, most))
-    own = doors(gallery, bits)
+    own = own_searches(gallery, bits)
     exact = faiss_peers(gallery, bits) | usearch_peer(gallery, bits)
     near = approximate_peers(gallery, bits) if options.approximate else {}
     for case, (q, k) in cases.items():
@@ -251,7 +253,7 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
             return {"equal": is_exact(ours, theirs, query[first], gallery, bits)}
 
         share = len(peer_query) / q
-        searches = {name: door(query, k) for name, door in own.items()}
+        searches = {name: prepared(query, k) for name, prepared in own.items()}
         new = run_case(case, searches, peers, check, share, options.seconds)
         rows += [row | {"peer_queries": len(peer_query)} | processor() for row in new]
         timing.write(options.json, rows)
@@ -301,7 +303,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
         case = {name: int(found[name]) for name in ("width", "n", "q", "k")}
         table = cells.setdefault((found["unit"], case["n"], case["q"]), {})
         cell = table.setdefault((case["width"], case["k"]), [f"{row['seconds'] * 1e3:.3g} ms"])
-        if row.get("door") == "Gallery.search":
+        if row.get("function") == "Gallery.search":
             if "Gallery" not in cell[0]:
                 cell[0] += f", Gallery {row['seconds'] * 1e3:.3g}"
             continue

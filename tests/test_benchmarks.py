@@ -56,7 +56,7 @@ def test_a_search_case_is_timed_checked_and_written(tmp_path, monkeypatch, capsy
     assert all(row["case"] == "hamming 12 bits, n=3000, q=4, k=5" for row in rows)
     assert all(row["equal"] in (True, None) for row in rows)
     assert all(row["cpu"] and row["vector_popcount"] in (True, False, None) for row in rows)
-    assert {row["door"] for row in rows} == {"hamming_topk", "Gallery.search"}
+    assert {row["function"] for row in rows} == {"hamming_topk", "Gallery.search"}
     assert "ms, " in benchmark.tables(rows)
     assert "Gallery" in benchmark.tables(rows)
     benchmark.main()  # nothing is left
