@@ -1,7 +1,7 @@
 """Hashing methods beside each other: one data set, the same features, queries and gallery for all.
 
 CIFAR-10, 10,000 queries, 50,000 gallery images (cifar10-full@1000). Features are those of the
-pretrained EfficientNet-Lite0, of images enlarged to 96, 128 or 224 pixels; no method changes them,
+pretrained EfficientNet-Lite0, of images enlarged to 128 or 224 pixels; no method changes them,
 but rows of "last blocks", which train the end of that network too. "unsupervised" never sees a
 label; "supervised" learns from all 50,000, "cifar100" from those of 100 classes. Settings of
 training were chosen on held-out training images; see RESULTS.md. What papers publish was measured
@@ -146,7 +146,7 @@ CURVES = {"metric": "precision@1000",
 COARSE = ("map@1000/retrieved/coarse", "precision@1000/coarse")
 TABLES = {
     "unsupervised": Table("codes of pretrained features, without labels",
-                          tuple(_rows(WITHOUT_LABELS, (224, 128, 96), (16, 32, 64))), "bits",
+                          tuple(_rows(WITHOUT_LABELS, (224, 128), (16, 32, 64))), "bits",
                           **TABLE),
     "supervised": Table("codes of pretrained features, 50,000 labels",
                         (*_rows(ITQ, (224, 128), (48,)),
