@@ -136,7 +136,7 @@ def test_reconstructions_of_finished_runs_are_drawn_in_rows(own_run, monkeypatch
     assert (own_run[0] / "plots" / "rows.png").stat().st_size > 1000
     rows = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert rows == ["original", "one", "two"]
-    one, two = (drawn[0].axes[i].images[0].get_array() for i in (4, 8))
+    one, two = (drawn[0].axes[0].images[i].get_array() for i in (4, 8))
     np.testing.assert_array_equal(one, two)
 
 
