@@ -278,7 +278,8 @@ TABLES = {
                               "one cycle, {epochs} epochs")
                           for name, settings in LOSSES.items()),
                     **CIFAR10 | RETRIEVAL | {"protocol": "validation"}),
-    "baselines": Table("codes without learning, mAP of the first 1000", (RAW_PIXELS, *_baselines(BITS)),
+    "baselines": Table("codes without learning, mAP of the first 1000",
+                       (RAW_PIXELS, *_baselines(BITS)),
                        "bits", **CIFAR10 | WITHOUT),
     "losses-baselines": Table("codes without learning, training images held out",
                               tuple(_baselines((48,))), "bits",
