@@ -437,11 +437,30 @@ def problem_of(name: str, changes: dict[str, str]) -> str:
     return "" if equal else "another result, without a word"
 
 
-def main() -> None:
-    """Fuzz each call and print what is wrong, one line each."""
+def problem_of_pairs(name: str, forms: list[tuple[str, str]], examples: int) -> str:
+    """Return what goes wrong first where two or three arguments have other forms, or nothing."""
     from hypothesis import HealthCheck, Phase, given, seed, settings
     from hypothesis import strategies as st
 
+    @seed(0)
+    @settings(
+        max_examples=examples, deadline=None, database=None,
+        phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(st.lists(st.sampled_from(forms), min_size=2, max_size=3))
+    def pairs(changes):
+        problem = problem_of(name, dict(changes))
+        assert not problem, f"{name}({dict(changes)}): {problem}"
+
+    try:
+        pairs()
+    except AssertionError as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def main() -> None:
+    """Fuzz each call and print what is wrong, one line each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--examples", type=int, default=0, help="pairs of forms drawn per call")
     parser.add_argument("--quick", action="store_true", help="leave out what compiles for seconds")
@@ -457,23 +476,8 @@ def main() -> None:
         for argument, form in forms:
             if problem := problem_of(name, {argument: form}):
                 print(f"{name}({argument}: {form}): {problem}", flush=True)
-        if not options.examples:
-            continue
-
-        @seed(0)
-        @settings(
-            max_examples=options.examples, deadline=None, database=None,
-            phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
-        @given(st.lists(st.sampled_from(forms), min_size=2, max_size=3))
-        def pairs(changes, name=name):
-            problem = problem_of(name, dict(changes))
-            assert not problem, f"{name}({dict(changes)}): {problem}"
-
-        try:
-            pairs()
-        except AssertionError as error:
-            print(str(error).splitlines()[0], flush=True)
+        if options.examples and (problem := problem_of_pairs(name, forms, options.examples)):
+            print(problem, flush=True)
 
 
 if __name__ == "__main__":

@@ -221,5 +221,7 @@ def test_bad_vectors_are_refused_with_row_and_value():
             search.euclidean_topk(bad, gallery, 1)
     with pytest.raises(ValueError, match=r"float32\[n d\] or bfloat16\[n d\], got float64"):
         search.euclidean_topk(gallery, gallery.astype(np.float64), 1)
+    with pytest.raises(ValueError, match=r"float32\[n d\] or bfloat16\[n d\], got >f4"):
+        search.euclidean_topk(gallery, gallery.astype(">f4"), 1)  # the other byte order
     with pytest.raises(ValueError, match="as wide, got 3 and 4"):
         search.euclidean_topk(gallery[:, :3], search.lay_out(gallery), 1)

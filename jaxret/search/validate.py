@@ -89,7 +89,8 @@ def check_codes(name: str, codes: Any) -> None:
 def check_vectors(name: str, vectors: Any) -> None:
     """Vectors are float32 or bfloat16 [n d], finite, and not so long that distances overflow."""
     array(name, vectors)
-    if vectors.dtype.name not in ("float32", "bfloat16") or vectors.ndim != 2:
+    known = vectors.dtype.name in ("float32", "bfloat16") and vectors.dtype.isnative
+    if not known or vectors.ndim != 2:
         raise ValueError(
             f"the {name} must be float32[n d] or bfloat16[n d], "
             f"got {vectors.dtype}{list(vectors.shape)}"
