@@ -194,17 +194,17 @@ def classes(n=90, d=16, seed=0):
 
 
 @functools.cache
-def fitted_to_classes():
+def fitted_to_classes():  # few images and steps: what it finds is not good
     return labels_hasher(8, **QUICK).fit(KEY, *classes())
 
 
 @pytest.mark.soak
 def test_labels_beat_photo_where_features_do_not_tell_classes_apart():
-    x, labels = classes()
-    hasher = labels_hasher(8, **QUICK)
-    params, info = fitted_to_classes()
-    assert info["precision@5/labels"] > info["precision@5/photo"] + 0.2
-    assert (info["classes"], info["images"], info["held_out"]) == (3, 90, 18)
+    x, labels = classes(240)
+    hasher = labels_hasher(8, **{**QUICK, "steps": 600})
+    params, info = hasher.fit(KEY, x, labels)
+    assert info["precision@5/labels"] > info["precision@5/photo"] + 0.3
+    assert (info["classes"], info["images"], info["held_out"]) == (3, 240, 48)
     codes = np.asarray(hasher.encode(params, x)) >= 0
     apart = (codes[:, None] != codes[None]).mean(axis=2)
     same = labels[:, None] == labels[None]
