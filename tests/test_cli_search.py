@@ -118,6 +118,19 @@ def test_an_empty_pipe_is_told(jaxret, root, monkeypatch):
     assert ran.err == "jaxret: -: standard input held nothing, an image is expected\n"
 
 
+def test_standard_input_is_one_image(jaxret, root):
+    for words in (("search", "-", "-"), ("search", "-", "--not", "-"), ("info", "-", "-")):
+        ran = jaxret(*words)
+        assert ran.status == 2
+        assert ran.err.startswith("jaxret: - is named twice, but standard input holds one image")
+
+
+def test_all_images_lie_below_a_folder_that_holds_the_photos(jaxret, root):
+    everything = jaxret("search", "id:0").out
+    for folder in ("..", "/", str(root.parent), "../", str(root)):
+        assert jaxret("search", "id:0", "--in", folder).out == everything
+
+
 def test_a_folder_that_no_image_lies_under_is_named(jaxret, root):
     for command in (("search", "id:0"), ("duplicates", "--exact")):
         ran = jaxret(*command, "--in", "b/TYPO")

@@ -74,10 +74,13 @@ def _index_lines(summary: Any, photos: str) -> None:
         if getattr(summary, name)
     ]
     look = f" ({LOOK})" if summary.model == "look" else ""
+    following = ". Next: jaxret search PHOTO" if summary.images else ""
     tell(
         f"{summary.images:,} images: {', '.join(parts + rest)}; {summary.seconds:.1f} s; "
-        f"index {output.size(summary.index_bytes)}{look}. Next: jaxret search PHOTO"
+        f"index {output.size(summary.index_bytes)}{look}{following}"
     )
+    if not summary.images and not summary.skipped:
+        tell(f"{photos}: holds no image to index; other files: {summary.ignored:,}")
 
 
 def _info(options: Namespace) -> int:
@@ -88,6 +91,7 @@ def _info(options: Namespace) -> int:
         return _verify(options, place)
     if not options.files:
         return _info_of_index(options, place)
+    named.check_one_stdin(options.files)
     queries = [named.query(name) for name in options.files]
     if len(queries) == 2:
         document = index.info_between(place, *queries)

@@ -52,6 +52,12 @@ def _id_of(name: str) -> str | None:
     return rest if rest != name and rest.isdecimal() else None
 
 
+def check_one_stdin(names: list[str]) -> None:
+    """Raise ValueError where more than one name means standard input, which is read once."""
+    if names.count("-") > 1:
+        raise ValueError("- is named twice, but standard input holds one image; name a file")
+
+
 def query(name: str) -> str | bytes | int:
     """Return what a QUERY means: bytes of stdin, an id, a file."""
     if name == "-":

@@ -14,6 +14,7 @@ def search(options: Namespace) -> int:
     """Find the images that are nearest to the queries; return the exit status."""
 
     def prepared():
+        named.check_one_stdin([*options.queries, *options.negative])
         place = named.find(options, [*options.queries, *options.negative])
         return place, named.filters(options, place)
 

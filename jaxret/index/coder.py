@@ -140,7 +140,8 @@ def read_vectors(file: Place) -> Vectors:
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise PhotoIndexError(f"{file}: no .npy file that can be read ({error})") from error
+        why = getattr(error, "strerror", None) or "numpy.save makes one of floats [n d]"
+        raise PhotoIndexError(f"{file}: no .npy file that can be read ({why})") from error
     if not isinstance(rows, np.ndarray):
         raise PhotoIndexError(f"{file}: holds several arrays, one .npy file is expected")
     if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -73,6 +74,21 @@ def prepare(index: Path) -> None:
                 write_whole(index / name, content)
             except WriteError as error:
                 raise PhotoIndexError(f"{error}; --index DIR puts it elsewhere") from error
+
+
+def names_in(folder: Path) -> set[str] | None:
+    """Return the names in a folder; None where there is none."""
+    return set(os.listdir(folder)) if folder.is_dir() else None
+
+
+def restore(folder: Path, before: set[str] | None) -> None:
+    """Leave only those names in a folder that were there before; None: no folder was."""
+    with contextlib.suppress(OSError):  # what failed is what the user must hear of
+        for name in set(os.listdir(folder)) - (before or set()):
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if before is None:
+            folder.rmdir()
 
 
 @contextlib.contextmanager

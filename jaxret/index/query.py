@@ -290,8 +290,13 @@ def _picture(content: bytes, name: str, side: int) -> np.ndarray:
 
 
 def folder_below(root: Path, folder: str) -> str:
-    """Return a folder as a path below the root: from the current folder, or else from the root."""
+    """Return a folder as a path below the root: from the current folder, or else from the root.
+
+    All images lie below a folder that holds the root.
+    """
     path = path_below(root, folder) if os.path.isdir(folder) else None
+    if path is None and os.path.isdir(folder) and path_below(Path(os.path.abspath(folder)), root):
+        return ""
     if path is None:
         path = "" if os.path.normpath(folder) == "." else os.path.normpath(folder).strip("/")
     return path

@@ -101,6 +101,7 @@ def merge(target: Place, sources: Sequence[Place]) -> int:
     """Join the indexes of shards of one folder to a new one and return its number of images.
 
     Ids are given anew, in the order of paths: as if the whole folder had been indexed at once.
+    Shares without images add nothing. A join that fails leaves nothing.
 
     Raises PhotoIndexError where encoders or roots differ, or one path has two contents.
     """
@@ -110,10 +111,33 @@ def merge(target: Place, sources: Sequence[Place]) -> int:
     if not sources:
         raise PhotoIndexError("merge needs at least one index to join")
     indexes = [places.find_index(given=source) for source in sources]
-    merged, facts, root = _gather(indexes)  # refuses before anything is written
+    indexes = [index for index in indexes if not _is_empty_share(index)] or indexes
+    joined = _gather(indexes)  # refuses before anything is written
+    before = places.names_in(target)
     places.prepare(target)
-    with places.writing(target), Catalogue(target, write=True) as joint:
-        _copy_model(indexes[0], target, facts["model"])
+    with places.writing(target):
+        try:
+            _write(target, indexes[0], *joined)
+        except BaseException:
+            places.restore(target, before)
+            raise
+    return len(joined[0])
+
+
+def _is_empty_share(index: Path) -> bool:
+    """Return whether a run has finished that found no image for this index, ever."""
+    with Catalogue(index) as catalogue:
+        facts = catalogue.facts()
+        is_unread = not facts["generation"] and not catalogue.staged()
+    return is_unread and facts.get("settings", {}).get("shard") is not None
+
+
+def _write(
+    target: Path, source: Path, merged: Sequence[tuple[Row, Content]], facts: Any, root: Path
+) -> None:
+    """Make an index of images, with the encoder of another index."""
+    with Catalogue(target, write=True) as joint:
+        _copy_model(source, target, facts["model"])
         with joint.transaction():
             rows, contents = [], []
             for number, (row, content) in enumerate(merged):
@@ -133,7 +157,6 @@ def merge(target: Place, sources: Sequence[Place]) -> int:
                 updated=time.time(),
             )
             snapshot.publish(joint, facts["model"]["kind"], facts["model"]["width"], 1)
-    return len(rows)
 
 
 def _gather(indexes: Sequence[Path]) -> tuple[list[tuple[Row, Content]], dict[str, Any], Path]:

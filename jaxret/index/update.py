@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,27 +108,32 @@ def _checked_root(root: Place) -> Path:
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "there is no such folder"
         raise PhotoIndexError(f"{root}: {what}")
-    if (path / places.CATALOGUE).is_file():
+    try:
+        os.scandir(path).close()
+        is_index = (path / places.CATALOGUE).is_file()
+    except OSError as error:
+        raise PhotoIndexError(f"{root}: cannot be read ({error.strerror})") from error
+    if is_index:
         raise PhotoIndexError(f"{root}: is an index; name the folder of photos")
     return path
 
 
 @contextlib.contextmanager
 def _writable(index: Path) -> Iterator[Catalogue]:
-    """Open an index as its only writer; a first run that fails before it read a photo leaves none.
+    """Open an index as its only writer.
 
-    An interrupted run is not a failed one.
+    A first run that fails, or is interrupted, before it read a photo leaves none.
     """
-    before = set(os.listdir(index)) if index.is_dir() else None
+    before = places.names_in(index)
     places.prepare(index)
     with places.writing(index):
         is_first = not (index / places.CATALOGUE).exists()
         try:
             with Catalogue(index, write=True) as catalogue:
                 yield catalogue
-        except Exception:
+        except BaseException:
             if is_first and not _has_read(index):
-                _restore(index, before)
+                places.restore(index, before)
             raise
 
 
@@ -140,16 +144,6 @@ def _has_read(index: Path) -> bool:
     with Catalogue(index) as catalogue:
         tables = ("staged", "contents", "images")
         return any(catalogue.query(f"SELECT 1 FROM {table} LIMIT 1") for table in tables)
-
-
-def _restore(index: Path, before: set[str] | None) -> None:
-    """Leave only those names in a folder that were there before; None: no folder was."""
-    with contextlib.suppress(OSError):  # the failure is what the user must hear of
-        for name in set(os.listdir(index)) - (before or set()):
-            path = index / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if before is None:
-            index.rmdir()
 
 
 class _Run:
@@ -170,7 +164,8 @@ class _Run:
             try:
                 self.code()
             except KeyboardInterrupt:
-                self.publish(final=False)
+                if self.done or not self.plan.is_first:
+                    self.publish(final=False)
                 raise
             self.publish(final=True)
             self.settle_racy()
