@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_photos import counts, ids, indexed, jaxret, root
 
-from jaxret.index import Shard
+from jaxret.index import Shard, places
 
 __all__ = ["indexed", "jaxret", "root"]
 
@@ -132,3 +132,16 @@ def test_an_archive_in_the_place_of_vectors_is_refused(jaxret, root):
         np.savez(file, a=np.ones((30, 2), np.float32))
     ran = jaxret("index", root, "--vectors", "v.npy")
     assert (ran.status, "holds several arrays" in ran.err) == (2, True)
+
+
+def test_what_an_index_did_not_make_stays_where_a_first_run_fails(tmp_path):
+    folder = tmp_path / "index"
+    (folder / "model" / "0123").mkdir(parents=True)
+    for name in (places.CATALOGUE, f"{places.CATALOGUE}-wal", places.LOCK, *places.MARKS):
+        (folder / name).write_bytes(b"")
+    (folder / "photo.jpg").write_bytes(b"of somebody else")
+    places.restore(folder, None)
+    assert [path.name for path in folder.iterdir()] == ["photo.jpg"]
+    (folder / "photo.jpg").unlink()
+    places.restore(folder, None)
+    assert not folder.exists()

@@ -20,6 +20,8 @@ MARKS = {
     ".nomedia": "",
 }
 
+FOLDERS = {"model", "gallery", "thumbs"}  # of an index
+
 Place = str | os.PathLike
 
 
@@ -82,11 +84,17 @@ def names_in(folder: Path) -> set[str] | None:
 
 
 def restore(folder: Path, before: set[str] | None) -> None:
-    """Leave only those names in a folder that were there before; None: no folder was."""
+    """Remove what an index has made in a folder since only these names were there.
+
+    Without a file of anybody else the folder goes too, if before is None: there was none.
+    """
     with contextlib.suppress(OSError):  # what failed is what the user must hear of
         for name in set(os.listdir(folder)) - (before or set()):
             path = folder / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if name in FOLDERS:
+                shutil.rmtree(path)
+            elif name in (*MARKS, LOCK) or name.startswith(CATALOGUE):
+                path.unlink()
         if before is None:
             folder.rmdir()
 
