@@ -323,6 +323,30 @@ def test_public_functions_have_types(module):
     assert not missing
 
 
+def exported(package):
+    """The functions that a package names in __all__, by the files of that package."""
+    for node in ast.parse((package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names = {name.value for name in ast.walk(node.value) if isinstance(name, ast.Constant)}
+            for path in sorted(package.rglob("*.py")):
+                for function in ast.parse(path.read_text()).body:
+                    if isinstance(function, ast.FunctionDef) and function.name in names:
+                        yield path, function
+
+
+def test_exported_functions_of_many_parameters_say_what_each_is():
+    packages = [path.parent for path in sorted(PACKAGE.rglob("__init__.py"))]
+    found = [both for package in packages for both in exported(package)]
+    assert len(found) > 60
+    silent = [
+        f"{path.relative_to(PACKAGE)}:{function.name}"
+        for path, function in found
+        if len([*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]) > 3
+        and "Args:" not in (ast.get_docstring(function) or "")
+    ]
+    assert not silent
+
+
 def test_no_function_is_written_twice():
     places = defaultdict(list)
     for path in SOURCES:

@@ -21,7 +21,17 @@ def encode_in_batches(
 ) -> Float[Array, "n b"]:
     """Encode many images, the same number at each call: the last batch is filled up.
 
-    Which images there may be is up to encode: a hasher's takes those of `jaxret.inputs`.
+    Args:
+        encode: (params, images) -> codes, one row of b numbers per image.
+        params: what encode takes first.
+        images: what encode takes; a hasher's encode takes those of `jaxret.inputs`.
+        batch_size: images at each call.
+
+    Returns:
+        The codes, one row per image.
+
+    Raises:
+        ValueError: images are no array or none, or encode returns other shapes.
     """
     if not isinstance(images, np.ndarray | jax.Array) or images.ndim < 1:
         raise ValueError(f"images must be an array [n h w c], got {type(images).__name__}")

@@ -36,7 +36,20 @@ class Training(NamedTuple):
 
 
 def start(training: Training, key: PRNGKeyArray, images: Any, labels: Any = None) -> TrainState:
-    """The first state of a run on these images, with labels where it learns from them."""
+    """Return the first state of a run.
+
+    Args:
+        training: how the run trains.
+        key: what its parameters are drawn by.
+        images: those that it will train on, [n h w c] or [n d].
+        labels: their classes, i32[n], where it learns from them.
+
+    Returns:
+        The state, with what was measured of the images and pretrained weights.
+
+    Raises:
+        ValueError: images are not what `jaxret.inputs` accepts.
+    """
     images = inputs.accept(images, training.image_shape)
     state = run_once(training.trainer.init, key, training.hyper)
     return _prepared(state, training.prepare(images, labels), training.pretrained())
