@@ -196,8 +196,10 @@ def advice_for(config: harness.Config, pieces: Sequence[str]) -> str:
         new = FLAG.sub(lambda found: "" if _had(config, *found.groups()) else found[0], piece)
         if new == piece or FLAG.search(new):
             left.append(" ".join(new.split()))
-    *first, last = left or [""]
-    return f"try {', '.join(first)} or {last}" if first else last and f"try {last}"
+    if not left:
+        return ""
+    *first, last = left
+    return f"try {', '.join(first)} or {last}" if first else f"try {last}"
 
 
 def _had(config: harness.Config, name: str, value: str | None) -> bool:

@@ -48,5 +48,5 @@ def knn_positives(
         codes = codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), SHORTEST)
     rows = np.asarray(search.euclidean_topk(codes, codes, count + 1).indices)
     own = rows == np.arange(len(rows))[:, None]
-    own[~own.any(axis=1), -1] = True  # so many copies of the image come before itself
+    own[~own.any(axis=1), -1] = True  # enough copies of the image come before it
     return rows[~own].reshape(len(rows), count)

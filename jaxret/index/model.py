@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
 from jaxret.index import program
+from jaxret.index.places import MODEL as FOLDER
 from jaxret.index.places import PhotoIndexError
 
-FOLDER = "model"
 PIXELS = 2**16  # of a batch: what a network makes of them stays in a near cache
 FLUSH = 64  # images that are coded between two transactions: what a kill can lose
 SAMPLE = 1024  # images from which bits are learned

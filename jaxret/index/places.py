@@ -20,7 +20,7 @@ MARKS = {
     ".nomedia": "",
 }
 
-FOLDERS = {"model", "gallery", "thumbs"}  # of an index
+MODEL, GALLERY, THUMBS = "model", "gallery", "thumbs"  # folders of an index
 
 Place = str | os.PathLike
 
@@ -91,7 +91,7 @@ def restore(folder: Path, before: set[str] | None) -> None:
     with contextlib.suppress(OSError):  # what failed is what the user must hear of
         for name in set(os.listdir(folder)) - (before or set()):
             path = folder / name
-            if name in FOLDERS:
+            if name in (MODEL, GALLERY, THUMBS):
                 shutil.rmtree(path)
             elif name in (*MARKS, LOCK) or name.startswith(CATALOGUE):
                 path.unlink()

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32, Int64, Num, Shaped, UInt32
 
 from jaxret.gallery import store
 from jaxret.index.catalogue import Catalogue
+from jaxret.index.places import GALLERY as FOLDER
 from jaxret.index.places import PhotoIndexError
 from jaxret.search.rows import distances as hamming
 from jaxret.search.rows import least_rows
@@ -21,7 +22,6 @@ from jaxret.search.rows import least_rows
 if TYPE_CHECKING:
     from jaxret.search.columns import Columns
 
-FOLDER = "gallery"
 TILE = 2**13  # vectors whose distances are computed at once
 MANY = 10_000  # rows left out
 DTYPES = {"codes": np.dtype("<u4"), "vectors": np.dtype("<f4")}

@@ -10,8 +10,8 @@ from typing import IO
 from jaxret.files import WriteError, write_whole
 from jaxret.index import contents
 from jaxret.index.contents import UnreadableError
+from jaxret.index.places import THUMBS as FOLDER
 
-FOLDER = "thumbs"
 SIDE = 256
 DRAFT = 1.4  # times the side, at least, before it is made smaller
 MOST_BYTES = 512 * 2**20
@@ -70,7 +70,7 @@ def small(file: str | IO[bytes], side: int = SIDE) -> bytes:
 
 
 def trim(index: Path, most_bytes: int = MOST_BYTES) -> int:
-    """Remove the oldest thumbnails until at most so many bytes are left; return how many went."""
+    """Remove the oldest thumbnails while they exceed a number of bytes; return how many went."""
     found = []
     for path in (index / FOLDER).glob("*/*.webp"):
         with contextlib.suppress(OSError):

@@ -27,7 +27,7 @@ class Group(NamedTuple):
     repeats: int
     kernel: int
     stride: int
-    expansion: int  # the middle of a block is so many times as wide as its input
+    expansion: int  # width of the middle of a block, as a multiple of its input's
     features: int
 
 

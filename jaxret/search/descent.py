@@ -81,7 +81,7 @@ def _members(part):
 def member(
     part: Int32[Array, "q p"], position: Int32[Array, "q k"], size: int
 ) -> Int32[Array, "q k"]:
-    """The numbers of the members at positions of a list of parts' members, of so many each."""
+    """The numbers of the members at positions of a list of parts' members; size is of a part."""
     return _at(part, position // size) * size + position % size
 
 

@@ -27,7 +27,7 @@ from jaxret.search.vectors import TILE, direct, slack, squared_norms
 CLUSTER = 32  # groups
 MANY = 64  # neighbors: beyond, groups are smaller on any device
 LARGE = 8  # from an eighth of the gallery on, no bound pays
-CHOICE = 4  # reading one number of a group costs as much as choosing among so many groups
+CHOICE = 4  # groups that are chosen among in the time of reading one number of a group
 NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once
 SPARE = 8  # groups, and an eighth of k: a wider choice is certified more often
 FRESH = 2**24  # bytes of the rows that are searched by differences at once
@@ -213,7 +213,7 @@ def minima_by_query(
     rows_there: int,
     group: int,
 ) -> Float32[Array, "q g"]:
-    """The least bound in each group of so many rows from start on, f32[q g]."""
+    """The least bound in each group of rows from start on, f32[q g]."""
     minima = _group_minima(
         query, mask, rows, size, centre, low, group, False, start // TILE, rows_there // TILE
     )
