@@ -286,6 +286,14 @@ def test_a_logarithmic_axis_has_whole_numbers_where_there_are_any():
     assert labels == ["10", "64", "1024"]
 
 
+def test_a_logarithmic_axis_of_shares_has_powers_of_ten():
+    points = [(x, 0.9, 0.0) for x in (9.076e-05, 0.00030846, 0.001991, 0.2727)]
+    figure = viz.score_curves({("", "ours"): points}, "share", "map", "title")
+    low, high = figure.axes[0].get_xlim()
+    ticks = [x for x in figure.axes[0].get_xticks() if low <= x <= high]
+    np.testing.assert_allclose(ticks, [1e-4, 1e-3, 1e-2, 1e-1])
+
+
 def test_an_even_axis_is_not_logarithmic():
     points = [(float(x), 0.9, 0.0) for x in range(1, 17)]
     figure = viz.score_curves({("", "published"): points}, "depth", "map", "title")

@@ -275,12 +275,17 @@ def numbered_points(
 
 
 def _logarithmic(panel: Axes, values: list[float]) -> None:
-    """Make x logarithmic if its values are above 0, span a factor of 8 and are not even."""
+    """Make x logarithmic if its values are above 0, span a factor of 8 and are not even.
+
+    Whole values are its ticks where labels have room; of none, powers of ten.
+    """
     even = len(values) > 2 and np.ptp(np.diff(values)) < 1e-6 * values[-1]
     if not values or values[0] <= 0 or values[-1] <= 8 * values[0] or even:
         return
     panel.set_xscale("log")
-    whole = [x for x in values if x == round(x)] or values
+    whole = [x for x in values if x == round(x)]
+    if not whole:
+        return
     ticks = whole[:1]
     for x in whole:  # where a label has room
         if x > ticks[-1] * (values[-1] / values[0]) ** 0.05:
