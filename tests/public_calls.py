@@ -10,11 +10,11 @@ checks that the tests install, as a user calls them:
 import argparse
 import functools
 import inspect
-import os
 import resource
 import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,7 @@ import jaxret
 from jaxret import codes, divergences, evaluate, hashers, inputs, metrics, search
 from jaxret.data import resize_images, sample_rows
 
+PACKAGE = Path(jaxret.__file__).parent  # a checkout may be named jaxret too
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
 LATENTS = np.round(RNG.normal(size=(6, 40)) * 4).astype(np.float32)
@@ -402,7 +403,7 @@ def outcome(function: Callable, arguments: dict[str, Any]) -> tuple[Any, str]:
         text = str(error)
         if "\n" in text:
             return None, f"refused in {text.count(chr(10)) + 1} lines: {text.splitlines()[0]}"
-        if f"{os.sep}jaxret{os.sep}" not in place:
+        if not Path(place).is_relative_to(PACKAGE):
             return None, f"refused by a library, not by us: {type(error).__name__}: {text}"
         return None, ""
     except Exception as error:
