@@ -40,6 +40,20 @@ def test_a_gallery_that_holds_the_queries_scores_higher(tmp_path):
     assert found["accuracy"] == found["vote"]
 
 
+@pytest.mark.soak
+def test_a_smaller_classifier_is_trained_once_and_gives_the_features(tmp_path):
+    flags = (
+        "--dataset=digits", "--channels=2,2,2,4", "--dense=8", "--trunk_epochs=1", "--epochs=1",
+        "--dims=3", "--eval_k=20", "--nobaselines", f"--trunk={tmp_path / 'trunk'}",
+    )  # fmt: skip
+    first = run(search_cifar4, tmp_path / "trunk-alone", "--method=trunk", *flags)["metrics"]
+    written = (tmp_path / "trunk" / "metrics.json").stat().st_mtime_ns
+    second = run(search_cifar4, tmp_path / "both", "--method=two-stage", *flags)["metrics"]
+    assert (tmp_path / "trunk" / "metrics.json").stat().st_mtime_ns == written
+    assert second["accuracy"] == second["vote"]
+    assert first["megabytes"] / second["megabytes"] == pytest.approx(4 / 3)
+
+
 def test_repeated_rows_begin_with_the_rows_themselves():
     z = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     more = search_index.repeated(z, 50, 0)

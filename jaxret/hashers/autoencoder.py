@@ -16,6 +16,7 @@ from jaxret.models.layers import check_choice
 from . import network
 from .base import (
     Hasher,
+    Jitted,
     OfImages,
     check_numbers,
     image_shape_of,
@@ -212,7 +213,7 @@ def plain(
         training,
         OfImages(encode, shape=image_shape, options=options),
         "euclidean",
-        decode=jax.jit(decode, compiler_options=options),
+        decode=Jitted(decode, options),
         measure=OfImages(measure, 2, shape=image_shape, options=options),
         spec=spec,
     )

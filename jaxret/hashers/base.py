@@ -49,6 +49,32 @@ class Hasher(NamedTuple):
     spec: Mapping[str, Any] | None = None
 
 
+class Jitted:
+    """A compiled function, with compiler options where it is the outermost program.
+
+    JAX takes options for that one only: under the caller's jit or grad the function is a part of
+    the caller's program, and compiled as that is.
+    """
+
+    def __init__(self, function: Callable, options: dict[str, Any] | None = None):
+        """Compile a function when it is called; None: there are no options."""
+        self._outermost: Any = jax.jit(function, compiler_options=options)
+        self._part: Any = jax.jit(function) if options else self._outermost
+        self.trace, self.lower = self._outermost.trace, self._outermost.lower
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the compiled function."""
+        if self._part is self._outermost:
+            return self._outermost(*arguments, **named)
+        leaves = jax.tree.leaves(arguments)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        return (self._part if traced else self._outermost)(*arguments, **named)
+
+    def _cache_size(self) -> int:
+        """How many programs were compiled, as of what `jax.jit` returns."""
+        return self._outermost._cache_size()
+
+
 class OfImages:
     """A compiled function whose images are checked by `inputs.accept`.
 
@@ -62,7 +88,7 @@ class OfImages:
         place: int = 1,
         *,
         shape: Sequence[int] | None = None,
-        options: dict[str, str] | None = None,
+        options: dict[str, Any] | None = None,
     ):
         """Compile a function of (params, images), or with its images at another place.
 
@@ -72,7 +98,7 @@ class OfImages:
             shape: see `inputs.accept`.
             options: compiler options.
         """
-        self._compiled: Any = jax.jit(function, compiler_options=options)
+        self._compiled = Jitted(function, options)
         self._place, self._shape = place, shape
         self.trace, self.lower = self._compiled.trace, self._compiled.lower
 

@@ -17,6 +17,7 @@ from jaxret.models.layers import check_choice
 from . import network
 from .base import (
     Hasher,
+    Jitted,
     OfImages,
     check_numbers,
     check_whole,
@@ -264,7 +265,7 @@ def variational(
         training,
         OfImages(encode, shape=image_shape, options=options),
         settings.distance or latent.distance,
-        decode=jax.jit(decode, compiler_options=options),
+        decode=Jitted(decode, options),
         measure=OfImages(functions["measure"], 2, shape=image_shape, options=options),
         generate=functions["generate"],
         spec=spec,
