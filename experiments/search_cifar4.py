@@ -34,6 +34,7 @@ OF_TRUNK = ("trunk", "two-stage")
 PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
 METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED, "last-blocks")
 FEATURES = "efficientnet-lite0@96"
+CHANNELS, DENSE = "64,128,256,512", "4096,4096"  # of the published classifier
 ADVICE = ("--method=labels",)
 VERSION = 1  # grows when the same flags compute something else
 K = 10  # results that are guesses
@@ -68,9 +69,17 @@ class TwoStageConfig(harness.Config):
         "Pass this many times over the training images, in the classifier's training.",
         topic="training",
     )
+    trunk_learning_rate: float = flag(
+        1e-4, "Use this learning rate of Adam in the classifier's training.", topic="training"
+    )
+    channels: str = flag(
+        CHANNELS, "Give both convolutions of each of the classifier's blocks these channels.",
+        topic="model",
+    )  # fmt: skip
+    dense: str = flag(DENSE, "Give the classifier's dense layers these widths.", topic="model")
     trunk: str = flag(
-        "", "Keep the classifier's run in this folder; the default is classifier/ in the work "
-        "folder. A stopped or shorter run goes on.",
+        "", "Keep the classifier's run in this folder; the default is classifier-CHANNELS/ in the "
+        "work folder. A stopped or shorter run goes on.",
     )  # fmt: skip
     baselines: bool = flag(False, "Score raw pixels, and ITQ or PCA, beside this method.")
     eval_k: int = flag(
@@ -79,7 +88,9 @@ class TwoStageConfig(harness.Config):
 
     EVALUATION = ("eval_k",)
     ELSEWHERE = (*harness.Config.ELSEWHERE, "trunk")
-    ADDED = harness.Config.ADDED | {"features": FEATURES}
+    ADDED = harness.Config.ADDED | {
+        "features": FEATURES, "channels": CHANNELS, "dense": DENSE, "trunk_learning_rate": 1e-4,
+    }  # fmt: skip
 
     def check(self) -> None:
         """See options.Config."""
@@ -87,6 +98,8 @@ class TwoStageConfig(harness.Config):
         for name in ("dims", "bits", "steps", "trunk_epochs", "eval_k"):
             harness.at_least(self, name, 1)
         vectors.check_features(self.features)
+        if self.method in OF_TRUNK:
+            classifier(self).check()
 
     def extractor(self) -> str:
         """See options.Config."""
@@ -139,18 +152,29 @@ def _end_to_end(config: TwoStageConfig) -> Any:
     )
 
 
+def classifier(config: TwoStageConfig) -> train_classifier.ClassifierConfig:
+    """Return the flags of the classifier's run."""
+    names = ("dataset", "protocol", "data_dir", "seed", "channels", "dense")
+    own = "classifier-" + config.channels.replace(",", "-")
+    return train_classifier.CONFIG(
+        **{name: getattr(config, name) for name in names},
+        epochs=config.trunk_epochs,
+        learning_rate=config.trunk_learning_rate,
+        workdir=config.trunk or str(Path(config.workdir) / own),
+        resume=True,
+        watch=True,
+        baselines=False,
+    )
+
+
 @functools.cache
 def trunk(config: TwoStageConfig) -> Any:
     """Return the trained classifier as an extractor; train it, or go on, if need be."""
     import jaxret
     from jaxret.features import Extractor
 
-    folder = Path(config.trunk or Path(config.workdir) / "classifier")
-    names = ("dataset", "protocol", "data_dir", "seed")
-    wanted = train_classifier.CONFIG(
-        **{name: getattr(config, name) for name in names},
-        epochs=config.trunk_epochs, workdir=str(folder), resume=True, watch=True, baselines=False,
-    )  # fmt: skip
+    wanted = classifier(config)
+    folder = Path(wanted.workdir)
     if _epochs(folder) != wanted.epochs:
         training.main(wanted, train_classifier)
     kept = jaxret.load_encoder(folder / "encoder")
@@ -190,7 +214,7 @@ def score(
     scores |= {f"{name}/leaky": value for name, value in leaky.items()}
     scores["accuracy"] = scores["vote"]
     if config.method == "trunk":
-        folder = Path(config.trunk or Path(config.workdir) / "classifier")
+        folder = Path(classifier(config).workdir)
         kept = json.loads((folder / "metrics.json").read_text())["metrics"]
         scores["accuracy"] = kept["accuracy"]
     size = query.shape[1] / 8 if hasher.distance == "hamming" else 4 * query.shape[1]

@@ -53,6 +53,10 @@ class MethodConfig(harness.Config):
         False, "Scale what the network sees of the features to unit length.", topic="model"
     )
     dropout: float = flag(0.3, "Drop this share of what a dense layer sees.", topic="training")
+    mirror: bool = flag(
+        True, "Mirror training images at random, where a network sees images.",
+        topic="augmentation",
+    )  # fmt: skip
     scalars: str = flag(
         "", "Set numbers of the method, such as temperature=0.2,agreement=0.", topic="training"
     )
@@ -80,7 +84,7 @@ class MethodConfig(harness.Config):
 
     SCALARS = ("learning_rate", "weight_decay")
     EVALUATION = ("eval_k", "curve")
-    ADDED = harness.Config.ADDED | {"curve": False}
+    ADDED = harness.Config.ADDED | {"curve": False, "mirror": True}
 
     def check(self) -> None:
         """See options.Config."""
@@ -99,7 +103,7 @@ class MethodConfig(harness.Config):
         """Return the settings of the method that flags give."""
         names = (
             "trunk", "components", "unit", "dropout", "optimizer", "warmup", "weight_decay",
-            "epochs", "batch_size", "learning_rate",
+            "mirror", "epochs", "batch_size", "learning_rate",
         )  # fmt: skip
         given = {name: getattr(self, name) for name in names}
         if self.hidden:

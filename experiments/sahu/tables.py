@@ -21,6 +21,8 @@ ADADELTA = KERAS | {"optimizer": "adadelta", "learning_rate": 1.0}
 ADAM = {"batch_size": 128, "learning_rate": 2e-3, "learning_rate_end": 1e-5}
 
 TWO_STAGE = {"method": "two-stage", "epochs": 50}
+SMALLER = {"channels": "16,32,64,128", "dense": "512", "trunk_learning_rate": 1e-3,
+           "trunk_epochs": 25}  # fmt: skip
 LAST_BLOCKS = {"method": "last-blocks"} | {
     name: recipes.ON_MAPS[name] for name in ("epochs", "batch_size", "learning_rate")
 }
@@ -48,6 +50,8 @@ ROWS = (
         {"method": "features-autoencoder"},
         "pretrained network, its features rebuilt",
     ),
+    Row("approach 2, smaller network", None, None, TWO_STAGE | SMALLER | {"learning_rate": 1e-3},
+        "classifier of {channels} channels, {dims} numbers"),
     Row("features, 1,280 numbers", None, None, {"method": "features"}, "pretrained network"),
     Row(
         "bits without labels",
@@ -109,6 +113,8 @@ TABLES = {
         (
             Row("the classifier", 0.927, {"method": "trunk"}, LAST_BLOCKS,
                 "pretrained network, its last 4 blocks trained too, a vote of 10 by {bits} bits"),
+            Row("a smaller network", None, None, {"method": "trunk"} | SMALLER,
+                "channels {channels}, {trunk_epochs} passes"),
         ),
         metric="accuracy",
         extra_metrics=("f1", "map@1000/retrieved"),
