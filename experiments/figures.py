@@ -210,7 +210,8 @@ def curves_of(path: Path) -> "dict[str, tuple[np.ndarray, np.ndarray]]":
                     curves[row["name"]] = np.asarray(PRECISION_KS), points
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"--curves: {path} is not the table.json of reproduce.py --table=jimenez2017:curves"
+            f"--curves: {path} is not the table.json of reproduce.py --table=jimenez2017:curves or "
+            "--table=hashing:cifar100-curves"
         ) from error
     return curves
 

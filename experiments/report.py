@@ -120,6 +120,8 @@ def finish(
     left = ["metrics.json", "log.jsonl", "checkpoints/"] if history else ["metrics.json"]
     if _keep_encoder(workdir, config, hasher, params, protocol):
         left.append("encoder/")
+    beside = ", and baselines" if config.baselines else ""
+    print(f"scoring the search{beside}, then drawing ...", flush=True)
     metrics = script.score(config, hasher, params, protocol, overlap)
     size = int(hasher.encode(params, protocol.query.images[:1]).shape[1])
     baseline_scores = {}

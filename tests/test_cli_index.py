@@ -280,6 +280,9 @@ def test_shards_of_one_encoder_join_to_the_whole(jaxret, root, tmp_path):
         ran = jaxret("index", root, "--model", encoder, "--shard", f"{part}/2", "--index", index)
         assert ran.status == 0, ran.err
         assert "0 new" not in ran.err
+    ran = jaxret("merge", tmp_path / "half", tmp_path / "shard2")
+    assert (ran.status, "share 1/2 is not among the indexes to join" in ran.err) == (2, True)
+    assert not (tmp_path / "half").exists()
     ran = jaxret("merge", tmp_path / "all", tmp_path / "shard1", tmp_path / "shard2")
     assert ran.status == 0, ran.err
     joined = jaxret("search", "a/1.jpg", "--index", tmp_path / "all").out

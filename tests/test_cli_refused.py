@@ -140,8 +140,23 @@ def test_what_an_index_did_not_make_stays_where_a_first_run_fails(tmp_path):
     for name in (places.CATALOGUE, f"{places.CATALOGUE}-wal", places.LOCK, *places.MARKS):
         (folder / name).write_bytes(b"")
     (folder / "photo.jpg").write_bytes(b"of somebody else")
-    places.restore(folder, None)
+    made = places.Before(frozenset(), (folder, tmp_path / "absent"))
+    places.restore(folder, made)
     assert [path.name for path in folder.iterdir()] == ["photo.jpg"]
     (folder / "photo.jpg").unlink()
-    places.restore(folder, None)
+    places.restore(folder, made)
     assert not folder.exists()
+
+
+def test_a_first_run_that_fails_leaves_no_folder_above_its_index(jaxret, root, tmp_path):
+    words = ("--index", tmp_path / "new" / "deep", "--model", "nonsense")
+    assert jaxret("index", root, *words).status == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_duplicates_in_a_word_where_no_index_is_says_that_there_is_none(
+    jaxret, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    ran = jaxret("duplicates", "--in", "2019")
+    assert (ran.status, ran.err.startswith("jaxret: there is no index at or above ")) == (2, True)

@@ -8,7 +8,7 @@ from typing import Any
 from jaxret import index
 from jaxret.app import named, output, searching
 from jaxret.app.cli import FOUND, SKIPPED
-from jaxret.app.output import number, shown, tell
+from jaxret.app.output import counted, number, shown, tell
 from jaxret.app.progress import Progress
 
 SHOWN = 10  # unreadable files that are named
@@ -76,7 +76,7 @@ def _index_lines(summary: Any, photos: str) -> None:
     look = f" ({LOOK})" if summary.model == "look" else ""
     following = ". Next: jaxret search PHOTO" if summary.images else ""
     tell(
-        f"{summary.images:,} images: {', '.join(parts + rest)}; {summary.seconds:.1f} s; "
+        f"{counted(summary.images, 'image')}: {', '.join(parts + rest)}; {summary.seconds:.1f} s; "
         f"index {output.size(summary.index_bytes)}{look}{following}"
     )
     if not summary.images and not summary.skipped:
@@ -134,7 +134,7 @@ def _info_of_index(options: Namespace, place: Path) -> int:
         "index": document["path"],
         "photos": document["root"],
         "images": f"{document['images']:,} ({document['missing']:,} missing)",
-        "skipped": f"{len(unreadable):,} files that cannot be read",
+        "skipped": f"{counted(len(unreadable), 'file')} that cannot be read",
         "model": model,
         "labels": document["labels"],
         "updated": document["updated"],
@@ -183,7 +183,8 @@ def _evaluate(options: Namespace) -> int:
 def _merge(options: Namespace) -> int:
     count = index.merge(options.out, options.sources)
     if not options.quiet:
-        tell(f"{count:,} images of {len(options.sources)} indexes in {options.out}")
+        sources = "1 index" if len(options.sources) == 1 else f"{len(options.sources)} indexes"
+        tell(f"{counted(count, 'image')} of {sources} in {options.out}")
     return FOUND
 
 

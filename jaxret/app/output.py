@@ -93,6 +93,11 @@ def number(value: float | int | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, the noun in the singular where there is one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def size(count: int | float) -> str:
     """Return a number of bytes for people."""
     for unit in ("bytes", "kB", "MB"):

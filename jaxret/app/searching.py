@@ -7,7 +7,7 @@ from typing import Any
 from jaxret import index
 from jaxret.app import named, output
 from jaxret.app.cli import FOUND, NOTHING
-from jaxret.app.output import number, shown, tell
+from jaxret.app.output import counted, number, shown, tell
 
 
 def search(options: Namespace) -> int:
@@ -49,7 +49,9 @@ def _tell_search(options: Namespace, place: Path, filters: Any, found: Any) -> N
     if not images and not empty:
         narrowed = " that pass the filters" if filters else ""
         within = "" if options.max_distance is None else f" within {number(options.max_distance)}"
-        tell(f"nothing found{within}: {found.searched:,} images{narrowed} were searched")
+        were = "was" if found.searched == 1 else "were"
+        searched = f"{counted(found.searched, 'image')}{narrowed} {were} searched"
+        tell(f"nothing found{within}: {searched}")
     stale = sum(image.state != "ok" for image in images)
     if stale:
         what = "result is" if stale == 1 else "results are"
@@ -111,7 +113,8 @@ def _image_json(image: Any) -> Any:
 
 def duplicates(options: Namespace) -> int:
     """Group images that are nearly the same; return the exit status."""
-    place = named.find(options, list(options.folders))
+    near = [folder for folder in options.folders if Path(folder).exists()]
+    place = named.find(options, near)
     filters = named.filters(options, place)
     found = index.duplicates(
         place,
@@ -143,10 +146,10 @@ def duplicates(options: Namespace) -> int:
         unit = found.index["metric"] if "bits" not in found.index else f"of {found.index['bits']}"
         radius = "equal bytes" if found.radius is None else f"within {number(found.radius)} {unit}"
         chance = " (of unlike images at most one pair is so near)" if found.calibrated else ""
-        groups = "group" if len(found.groups) == 1 else "groups"
         tell(
-            f"{found.searched:,} images, {radius}{chance}: {len(found.groups)} {groups}, "
-            f"{len(members)} images beside those that are kept"
+            f"{counted(found.searched, 'image')}, {radius}{chance}: "
+            f"{counted(len(found.groups), 'group')}, "
+            f"{counted(len(members), 'image')} beside those that are kept"
         )
     return FOUND if found.groups else NOTHING
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxret.files import WriteError, write_whole
 
@@ -78,25 +79,30 @@ def prepare(index: Path) -> None:
                 raise PhotoIndexError(f"{error}; --index DIR puts it elsewhere") from error
 
 
-def names_in(folder: Path) -> set[str] | None:
-    """Return the names in a folder; None where there is none."""
-    return set(os.listdir(folder)) if folder.is_dir() else None
+class Before(NamedTuple):
+    """What there was of a folder before an index was made in it."""
+
+    names: frozenset[str]  # in the folder
+    absent: tuple[Path, ...]  # the folder and those above it that did not exist, deepest first
 
 
-def restore(folder: Path, before: set[str] | None) -> None:
-    """Remove what an index has made in a folder since only these names were there.
+def before(folder: Path) -> Before:
+    """Return what there is of a folder."""
+    absent = tuple(path for path in (folder, *folder.parents) if not path.exists())
+    return Before(frozenset(() if absent else os.listdir(folder)), absent)
 
-    Without a file of anybody else the folder goes too, if before is None: there was none.
-    """
+
+def restore(folder: Path, before: Before) -> None:
+    """Remove what an index has made in a folder since: its files, and folders now empty."""
     with contextlib.suppress(OSError):  # what failed is what the user must hear of
-        for name in set(os.listdir(folder)) - (before or set()):
+        for name in set(os.listdir(folder)) - before.names:
             path = folder / name
             if name in (MODEL, GALLERY, THUMBS):
                 shutil.rmtree(path)
             elif name in (*MARKS, LOCK) or name.startswith(CATALOGUE):
                 path.unlink()
-        if before is None:
-            folder.rmdir()
+        for path in before.absent:
+            path.rmdir()
 
 
 @contextlib.contextmanager

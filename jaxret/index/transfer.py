@@ -103,7 +103,8 @@ def merge(target: Place, sources: Sequence[Place]) -> int:
     Ids are given anew, in the order of paths: as if the whole folder had been indexed at once.
     Shares without images add nothing. A join that fails leaves nothing.
 
-    Raises PhotoIndexError where encoders or roots differ, or one path has two contents.
+    Raises PhotoIndexError where encoders or roots differ, one path has two contents, or a share is
+    not among them.
     """
     target = Path(os.path.realpath(target))
     if (target / places.CATALOGUE).exists():
@@ -111,9 +112,10 @@ def merge(target: Place, sources: Sequence[Place]) -> int:
     if not sources:
         raise PhotoIndexError("merge needs at least one index to join")
     indexes = [places.find_index(given=source) for source in sources]
+    _check_shares(indexes)
     indexes = [index for index in indexes if not _is_empty_share(index)] or indexes
     joined = _gather(indexes)  # refuses before anything is written
-    before = places.names_in(target)
+    before = places.before(target)
     places.prepare(target)
     with places.writing(target):
         try:
@@ -122,6 +124,25 @@ def merge(target: Place, sources: Sequence[Place]) -> int:
             places.restore(target, before)
             raise
     return len(joined[0])
+
+
+def _check_shares(indexes: Sequence[Path]) -> None:
+    """Raise PhotoIndexError where shares are joined and one of them is missing."""
+    found: dict[int, set[int]] = {}
+    for index in indexes:
+        with Catalogue(index) as catalogue:
+            shard = catalogue.facts().get("settings", {}).get("shard")
+        if shard is None:  # of a whole folder
+            return
+        part, parts = shard
+        found.setdefault(parts, set()).add(part)
+    for parts, there in found.items():
+        missing = sorted(set(range(1, parts + 1)) - there)
+        if missing:
+            raise PhotoIndexError(
+                f"share {missing[0]}/{parts} is not among the indexes to join; make it by jaxret "
+                f"index --shard {missing[0]}/{parts}, and name it too"
+            )
 
 
 def _is_empty_share(index: Path) -> bool:

@@ -124,7 +124,7 @@ def _writable(index: Path) -> Iterator[Catalogue]:
 
     A first run that fails, or is interrupted, before it read a photo leaves none.
     """
-    before = places.names_in(index)
+    before = places.before(index)
     places.prepare(index)
     with places.writing(index):
         is_first = not (index / places.CATALOGUE).exists()
