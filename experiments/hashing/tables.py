@@ -85,11 +85,15 @@ def _row(series: str, recipe: Recipe, flags: dict[str, Any], bits: int) -> Row:
     return Row(f"{series}, {bits} bits", None, None, flags | {"bits": bits}, **about)
 
 
-def _trained_too(methods: Sequence[str], lengths: Sequence[int]) -> Iterator[Row]:
+def _trained_too(
+    methods: Sequence[str], lengths: Sequence[int], passes: Sequence[int] = (1,)
+) -> Iterator[Row]:
     for name in methods:
-        recipe = TRAINED_TOO[name]
-        for bits in lengths:
-            yield _row(f"{name}, last blocks", recipe, maps_flags(recipe), bits)
+        for epochs in passes:
+            recipe = TRAINED_TOO[name].replace(epochs=epochs)
+            series = f"{name}, last blocks" + (f" {epochs} times" if epochs > 1 else "")
+            for bits in lengths:
+                yield _row(series, recipe, maps_flags(recipe), bits)
 
 
 def _hash_tables(features: str, bits: Sequence[int], counts: Sequence[int]) -> Iterator[Row]:
@@ -124,7 +128,7 @@ def _of_100_classes() -> Iterator[Row]:
     rows = (
         *_rows(ITQ, (160,), (48,)),
         *_rows(of_features, (160,), (12, 24, 32, 48, 128)),
-        *_trained_too(("GreedyHash",), (48,)),
+        *_trained_too(("GreedyHash",), (48,), (1, 3)),
     )
     for row in rows:
         yield row._replace(ours={**(row.ours or {}), "curve": True})
