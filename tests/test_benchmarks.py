@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import check_device
+import convolutions
 import encode as encoding
 import jax.numpy as jnp
 import numpy as np
@@ -162,13 +163,23 @@ def test_a_module_says_in_one_line_that_it_is_no_command(module):
 @pytest.mark.slow
 def test_a_script_names_its_flags_in_sentences_without_jax():
     for script in ("search", "search_device", "encode", "encode_photos", "index_photos", "train",
-                   "train_device", "scale", "check_device", "run_accelerator"):  # fmt: skip
+                   "train_device", "convolutions", "scale", "check_device", "run_accelerator"):  # fmt: skip
         path = ROOT / "benchmarks" / f"{script}.py"
         command = [sys.executable, "-X", "importtime", path, "-h"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert not re.search(r"\| +jax$", done.stderr, re.MULTILINE), script
         assert "--quick" in done.stdout, script
+
+
+def test_every_way_to_convolve_gives_the_same():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 4, 5, 3)), rng.normal(size=(3, 3, 3, 2))
+    y = rng.normal(size=(2, 4, 5, 2)).astype(np.float32)
+    arrays = x.astype(np.float32), y, kernel.astype(np.float32)
+    for own, others in convolutions.CASES.values():
+        for other in others.values():
+            np.testing.assert_allclose(other(*arrays), own(*arrays), rtol=1e-4, atol=1e-4)
 
 
 def test_an_error_is_a_norm_and_what_is_not_finite_is_no_number():
