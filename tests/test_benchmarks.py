@@ -162,8 +162,10 @@ def test_a_module_says_in_one_line_that_it_is_no_command(module):
 
 @pytest.mark.slow
 def test_a_script_names_its_flags_in_sentences_without_jax():
-    for script in ("search", "search_device", "encode", "encode_photos", "index_photos", "train",
-                   "train_device", "convolutions", "scale", "check_device", "run_accelerator"):  # fmt: skip
+    for script in (
+        "search", "search_device", "encode", "encode_photos", "index_photos", "train",
+        "train_device", "convolutions", "scale", "check_device", "run_accelerator",
+    ):  # fmt: skip
         path = ROOT / "benchmarks" / f"{script}.py"
         command = [sys.executable, "-X", "importtime", path, "-h"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
