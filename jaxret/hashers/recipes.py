@@ -137,7 +137,7 @@ ON_FEATURES: Settings = {
 
 def on_features(method: str, knn_positives: int = 0, **settings: Any) -> Recipe:
     """Ours for a method of METHODS on the features of a pretrained network."""
-    trained = "256 components of unit length, {epochs} epochs"
+    trained = "{components} components of unit length, {epochs} epochs"
     positives = f", {knn_positives} positives" if knn_positives else ""
     return Recipe(method, ON_FEATURES | settings, trained + positives, knn_positives)
 
