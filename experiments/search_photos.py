@@ -173,10 +173,7 @@ def extracted(extractor: Any, distance: str, centre: bool = False) -> Any:
 
     def vectors(images):
         x = _features(extractor, images)
-        if centre:
-            return x / np.linalg.norm(x, axis=1, keepdims=True)
-        # Of square roots, Euclidean distance is the Hellinger distance of histograms.
-        return np.sqrt(x) if extractor.name == "colour-histogram" else x
+        return x / np.linalg.norm(x, axis=1, keepdims=True) if centre else x
 
     def fit(key, images, labels=None):
         del key, labels

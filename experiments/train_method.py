@@ -82,9 +82,14 @@ class MethodConfig(harness.Config):
         False, "Also report precision@K at 100, 200, 400, 600 and 800.", topic="codes and scores"
     )
 
+    fine: bool = flag(
+        False, "Also score coarse-to-fine search (Lin 2015): of the images whose codes are nearest "
+        "to the query's, those first whose features are nearest.", topic="codes and scores",
+    )  # fmt: skip
+
     SCALARS = ("learning_rate", "weight_decay")
-    EVALUATION = ("eval_k", "curve")
-    ADDED = harness.Config.ADDED | {"curve": False, "mirror": True}
+    EVALUATION = ("eval_k", "curve", "fine")
+    ADDED = harness.Config.ADDED | {"curve": False, "mirror": True, "fine": False}
 
     def check(self) -> None:
         """See options.Config."""
@@ -93,6 +98,8 @@ class MethodConfig(harness.Config):
             harness.at_least(self, name, 1)
         harness.at_least(self, "knn_positives", 0)
         vectors.check_features(self.features)
+        if self.fine and not self.features:
+            raise ValueError("--fine needs --features, by which the nearest codes are ordered")
         self.settings()
 
     def extractor(self) -> str:
@@ -174,10 +181,40 @@ def score(config: MethodConfig, hasher, params, protocol, overlap: int) -> dict[
     coded = protocol._replace(query=query, gallery=protocol.gallery._replace(images=z))
     as_it_is = hasher._replace(encode=lambda params, z: z)
     scores = report.retrieval(config, as_it_is, params, coded, overlap)
+    if config.fine:
+        scores |= fine_scores(config, coded, protocol)
     return scores | {
         "balance": float(np.mean(np.abs(2 * np.mean(z >= 0, axis=0) - 1))),
         "distinct_codes": float(len(np.unique(np.asarray(pack(z)), axis=0))),
         "encode_seconds": seconds,
+    }
+
+
+def fine_scores(config: MethodConfig, coded, protocol) -> dict[str, float]:
+    """Return scores of coarse-to-fine search.
+
+    Args:
+        config: the run's flags.
+        coded: the protocol with codes in the place of images, real numbers whose signs are bits.
+        protocol: the same with the features of images.
+    """
+    import numpy as np
+
+    from jaxret import metrics, pack, search
+
+    def parts(name):
+        codes, x = (getattr(one, name).images for one in (coded, protocol))
+        x = np.asarray(x, np.float32).reshape(len(x), -1)
+        unit = np.linalg.norm(x, axis=1, keepdims=True) if config.unit else 1.0
+        return np.asarray(pack(codes)), x / unit
+
+    k, labels = config.eval_k, protocol.gallery.labels
+    found = search.coarse_to_fine_topk(*parts("query"), *parts("gallery"), k).indices
+    relevant = metrics.same_label(protocol.query.labels, labels[found])
+    everything = np.bincount(labels)[protocol.query.labels]
+    return {
+        f"map@{k}/retrieved/fine": float(metrics.mean_average_precision(relevant, everything)),
+        f"precision@{k}/fine": float(np.mean(np.asarray(relevant))),
     }
 
 

@@ -133,6 +133,10 @@ CALLS = {
     "search.euclidean_topk": call(search.euclidean_topk, **TWO, k=5, mask=MASK),
     "search.hamming_range": call(search.hamming_range, **CODED, radius=18, limit=9),
     "search.euclidean_range": call(search.euclidean_range, **TWO, squared_radius=90, limit=9),
+    "search.coarse_to_fine_topk": call(
+        search.coarse_to_fine_topk, query_codes=CODES, query=QUERY, gallery_codes=GALLERY,
+        gallery=VECTORS, k=5, radius=3,
+    ),
     "search.streamed_topk": call(search.streamed_topk, query=CODES, rows=GALLERY, k=5),
     "search.lay_out": call(lambda rows: search.lay_out(rows).topk(CODES, 5), rows=GALLERY),
     "search.shard": call(

@@ -32,6 +32,7 @@ def test_flags_that_make_no_sense_are_refused_in_one_line(tmp_path):
         (("--method=vae2",), "--method must be one of vae"),
         (("--method=dhn", "--scalars=alpha"), "--scalars must be name=number, got 'alpha'"),
         (("--method=vae",), "--method=vae has a script of its own"),
+        (("--method=dhn", "--fine"), "--fine needs --features"),
         (("--method=dhn", "--features=none"), "--features must be one of pixels"),
         (("--method=dhn", "--scalars=alpha=1"), "alpha is no setting of this hasher"),
     ):

@@ -17,7 +17,16 @@ from table import Row, Table, flags_of
 from jaxret.hashers.recipes import MAPS, Recipe, on_features, on_maps
 
 NEIGHBORS = 10  # positives of each image
-# name -> what it learns by
+# name -> what it learns by; the shallow methods have the settings of their constructors
+SHALLOW = {
+    "SH": Recipe("sh", {}, ""),
+    "PCAH": Recipe("pcah", {}, ""),
+    "PCA-RR": Recipe("pcarr", {}, ""),
+}
+SHALLOW_WITH_LABELS = {
+    "ITQ-CCA": Recipe("itqcca", {}, ""),
+    "SDH": Recipe("sdh", {}, ""),
+}
 WITHOUT_LABELS = {
     "LSH": Recipe("lsh", {}, "centred"),
     "ITQ": Recipe("itq", {}, "50 iterations"),
@@ -82,6 +91,20 @@ def _rows(
                 yield _row(f"{name}, {size} pixels", recipe, features_flags(recipe, size), bits)
 
 
+def _on_gist(methods: dict[str, Recipe], lengths: Sequence[int]) -> Iterator[Row]:
+    for name, recipe in methods.items():
+        for bits in lengths:
+            yield _row(f"{name}, GIST", recipe, _flags(recipe, "gist"), bits)
+
+
+def _coarse() -> Iterator[Row]:
+    """Yield rows of coarse-to-fine search."""
+    recipe = WITH_LABELS["DLBHC"]
+    for bits in (12, 48):
+        flags = features_flags(recipe, 224) | {"fine": True}
+        yield _row("DLBHC, 224 pixels", recipe, flags, bits)
+
+
 def _row(series: str, recipe: Recipe, flags: dict[str, Any], bits: int) -> Row:
     about = {"description": recipe.description, "x": bits, "series": series}
     return Row(f"{series}, {bits} bits", None, None, flags | {"bits": bits}, **about)
@@ -111,7 +134,7 @@ def _descriptors() -> Iterator[Row]:
     """Yield what images are described by without learning from labels, compared as it is."""
     described = {
         "raw pixels": ("pixels", "", "3,072 numbers"),
-        "colour histogram": ("pixels", "colour-histogram", "512 bins"),
+        "colour histogram": ("pixels", "colour-histogram", "512 bins, Hellinger"),
         "GIST": ("pixels", "gist", "512 numbers"),
         "bag of words": ("bow", "", "dense SIFT, 256 words, {dim} components"),
         "VLAD": ("vlad", "", "dense SIFT, 16 words, {dim} components"),
@@ -151,13 +174,22 @@ CURVES = {"metric": "precision@1000",
 COARSE = ("map@1000/retrieved/coarse", "precision@1000/coarse")
 TABLES = {
     "unsupervised": Table("codes of pretrained features, without labels",
-                          tuple(_rows(WITHOUT_LABELS, (224, 128), (16, 32, 64))), "bits",
+                          (*_rows(WITHOUT_LABELS, (224, 128), (16, 32, 64)),
+                           *_rows(SHALLOW, (128,), (16, 32, 64)),
+                           *_on_gist(SHALLOW | {"ITQ": WITHOUT_LABELS["ITQ"]}, (64,))), "bits",
                           **TABLE),
     "supervised": Table("codes of pretrained features, 50,000 labels",
                         (*_rows(ITQ, (224, 128), (48,)),
                          *_rows(WITH_LABELS, (128,), (48, 12)), *_rows(LARGE, (224,), (48,)),
-                         *_trained_too(("DLBHC", "GreedyHash"), (48,))),
+                         *_trained_too(("DLBHC", "GreedyHash"), (48,)),
+                         *_rows(SHALLOW_WITH_LABELS, (128,), (48, 12)),
+                         *_on_gist(SHALLOW_WITH_LABELS | LARGE, (48,))),
                         "bits", **TABLE),
+    "coarse": Table("coarse-to-fine search: the nearest codes, ordered by features",
+                    tuple(_coarse()), **TABLE
+                    | {"metric": "map@1000/retrieved/fine",
+                       "extra_metrics": ("map@1000/retrieved", "precision@1000/fine",
+                                         "precision@1000")}),
     "cifar100": Table("codes of 100 classes, 50,000 labels", tuple(_of_100_classes()), "bits",
                       **TABLE | CIFAR100 | {"extra_metrics": (*TABLE["extra_metrics"], *COARSE)}),
     "cifar100-curves": Table("precision of the first K, 100 classes",

@@ -29,12 +29,15 @@ def pixels() -> Extractor:
 
 
 def colour_histogram() -> Extractor:
-    """Return the share of pixels in each of 8 x 8 x 8 bins of hue, saturation and value."""
+    """Return the root of the share of pixels in each of 8 x 8 x 8 bins of hue, saturation, value.
+
+    Euclidean distances of such roots are Hellinger distances of the histograms, but for a factor.
+    """
     return Extractor(
         "colour-histogram",
         _histogram,
         96,
-        {"resize": "square, bicubic, centre", "bins": list(BINS)},
+        {"resize": "square, bicubic, centre", "bins": list(BINS), "values": "roots of shares"},
     )
 
 
@@ -48,7 +51,7 @@ def _histogram(params, images):
     total = int(np.prod(BINS))
     cells = cells + total * jnp.arange(n)[:, None]
     counts = jnp.bincount(cells.reshape(-1), length=n * total).reshape(n, total)
-    return counts.astype(jnp.float32) / hsv.shape[1]
+    return jnp.sqrt(counts.astype(jnp.float32) / hsv.shape[1])
 
 
 def _hsv(x: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:

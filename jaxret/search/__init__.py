@@ -10,6 +10,7 @@ from jaxret.search.results import MEMORY, Neighbors, Ranges
 from jaxret.search.validate import check_codes, check_vectors
 
 if TYPE_CHECKING:
+    from jaxret.search.coarse import coarse_to_fine_topk
     from jaxret.search.layout import (
         CodeLayout,
         Layout,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from jaxret.search.stream import streamed_topk
 
 _HOMES = {
+    "coarse": ("coarse_to_fine_topk",),
     "layout": (
         "CodeLayout", "Layout", "VectorLayout", "euclidean_topk", "hamming_topk", "lay_out",
     ),
@@ -43,6 +45,7 @@ __all__ = [
     "VectorLayout",
     "check_codes",
     "check_vectors",
+    "coarse_to_fine_topk",
     "euclidean_range",
     "euclidean_topk",
     "few_sizes",
