@@ -19,7 +19,7 @@ import numpy as np
 import timing
 
 # side, batch: of a CPU, and of an accelerator
-CPU = ((224, 1), (224, 8), (224, 32), (96, 8), (96, 32), (96, 128))
+CPU = ((224, 1), (224, 8), (224, 32), (128, 64), (96, 8), (96, 32), (96, 128))
 ACCELERATOR = ((224, 128), (224, 1), (224, 1024), (96, 128), (96, 1024))
 QUICK = ((64, 4),)
 PAUSE = 0.2  # seconds between runs
