@@ -69,9 +69,16 @@ def _triplets(outputs, hyper):
     return losses.triplet_ranking(outputs.code, outputs.labels, hyper["margin"])
 
 
+def _beta(done):
+    """HashNet's scale of z before tanh, which grows from 1 to about 7 over a run.
+
+    As over its 10,000 published steps; `done` is the share of the run that is done.
+    """
+    return jnp.sqrt(1 + 50 * done)
+
+
 def _continuation(outputs, hyper):
-    """HashNet's tanh(beta z): beta grows from 1 to about 7, as over its 10,000 published steps."""
-    beta = jnp.sqrt(1 + 50 * hyper["step"] / hyper["steps"])
+    beta = _beta(hyper["step"] / hyper["steps"])
     z, labels = jnp.tanh(beta * outputs.z), outputs.labels
     return losses.weighted_pairwise_likelihood(z, labels, hyper["alpha"] / z.shape[1])
 
