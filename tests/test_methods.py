@@ -1,5 +1,8 @@
 """Deep hashing methods: each objective by its invariants, code books, and the shared trainer."""
 
+import pydoc
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -236,6 +239,15 @@ def test_a_head_without_classes_gives_no_logits():
     model = HashHead(ConvTrunk((2,), 3), 5)
     (z, logits), _ = model.init_with_output(jax.random.key(0), jnp.ones((2, 8, 8, 1)), lambda z: z)
     assert (z.shape, logits.shape) == ((2, 5), (2, 0))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_help_of_a_method_begins_with_its_source(name):
+    text = pydoc.render_doc(hashers.HASHERS[name], renderer=pydoc.plaintext)
+    assert METHODS[name].about in text
+    own = r"\w+\+? \(\w+ \d{4}\)" if name != "contrastive" else "Ours"
+    assert re.match(own, METHODS[name].about)
+    assert "Make a network that learns codes" in text
 
 
 def test_a_method_has_the_settings_of_its_paper_and_refuses_others():
