@@ -215,6 +215,7 @@ def test_the_codes_of_cnnh_lie_far_apart():
     assert ((12 - book @ book.T) / 2)[~np.eye(10, dtype=bool)].min() >= 3
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_the_sums_of_the_codes_that_it_leaves():
     labels = jnp.arange(12) % 3
     h = jnp.asarray(RNG.uniform(-1, 1, (12, 5)), jnp.float32)

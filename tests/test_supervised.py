@@ -100,6 +100,7 @@ def test_mirrored_data_have_the_same_hamming_distances_by_spectral_hashing():
     assert differ.mean() < 0.01  # but for values at the border of a bit
 
 
+@pytest.mark.slow
 def test_spectral_hashing_gives_more_bits_than_dimensions():
     x = digits()[0]
     hasher = spectral.sh_hasher(128)  # of 64 pixels
