@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness
+import vectors
 from harness import flag
 
 VERSION = 1  # grows when the same flags compute something else
@@ -126,6 +127,9 @@ class IndexConfig(harness.Config):
     """Flags."""
 
     dataset: str = flag("cifar4", "Read cifar4 or any other data set by name.", topic="data")
+    features: str = flag(
+        FEATURES, "Make codes of these features, a key of jaxret.FEATURES.", topic="data"
+    )
     index: str = flag("bits", "Build this index.", tuple(INDEXES), "codes and scores")
     rows: int = flag(
         0, "Repeat the gallery, with noise, up to this many rows; 0: as it is.", topic="data"
@@ -134,15 +138,19 @@ class IndexConfig(harness.Config):
     eval_k: int = flag(K, "Find this many results; 10.", topic="codes and scores")
 
     SCALARS = ()
+    ADDED = harness.Config.ADDED | {"features": FEATURES}
 
     def check(self) -> None:
         """See options.Config."""
         super().check()
         harness.at_least(self, "rows", 0)
+        if not self.features:
+            raise ValueError("--features must name features, got none")
+        vectors.check_features(self.features)
 
     def extractor(self) -> str:
         """See options.Config."""
-        return FEATURES
+        return self.features
 
 
 CONFIG = IndexConfig
@@ -152,8 +160,8 @@ def hasher(config: IndexConfig, protocol: Any) -> Any:
     """Return a hasher that learns the codes of every space; `score` encodes by them."""
     from jaxret.hashers import Hasher, photo_hasher
 
-    del config
-    made = {name: photo_hasher(**size, features=FEATURES) for name, size in SPACES.items()}
+    sizes = SPACES.items()
+    made = {name: photo_hasher(**size, features=config.features) for name, size in sizes}
 
     def fit(key, images, labels=None):
         del labels

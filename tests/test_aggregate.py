@@ -59,6 +59,39 @@ def test_descriptors_at_their_words_leave_nothing_and_others_their_differences()
     np.testing.assert_allclose(aggregate.bag_of_words(params, x), [[0.5, 0.5], [1, 0]])
 
 
+def descriptors_of(count, seed=0):
+    """One image's descriptors of 3 numbers."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(1, count, 3)), jnp.float32)
+
+
+def words(count, seed=1):
+    random = np.random.default_rng(seed)
+    drawn = {"centres": random.normal(size=(count, 3)), "variances": random.uniform(1, 4, (1, 3))}
+    return {name: jnp.asarray(value, jnp.float32) for name, value in drawn.items()}
+
+
+def test_vlad_is_a_sum_over_descriptors_in_any_order():
+    x, more, params = descriptors_of(20), descriptors_of(7, seed=2), words(4)
+    whole = aggregate.vlad(params, jnp.concatenate([x, more], axis=1))
+    parts = aggregate.vlad(params, x) + aggregate.vlad(params, more)
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+    turned = x[:, np.random.default_rng(0).permutation(20)]
+    np.testing.assert_allclose(aggregate.vlad(params, turned), aggregate.vlad(params, x), atol=1e-5)
+
+
+def test_vlad_of_one_word_is_the_mean_of_the_descriptors_less_the_word_times_their_number():
+    x, params = descriptors_of(20), words(1)
+    expected = 20 * (x.mean(axis=1) - np.asarray(params["centres"]))
+    np.testing.assert_allclose(aggregate.vlad(params, x), expected, atol=1e-5)
+
+
+def test_the_means_of_a_fisher_vector_of_one_gaussian_are_vlad_in_units_of_its_deviations():
+    x, params = descriptors_of(20), words(1)
+    found = aggregate.fisher(params | {"shares": jnp.ones(1)}, x)[:, :3]
+    deviations = np.sqrt(params["variances"])
+    np.testing.assert_allclose(20 * deviations * found, aggregate.vlad(params, x), atol=1e-5)
+
+
 @pytest.mark.soak
 def test_a_fisher_vector_is_the_gradient_of_the_likelihood():
     data = RNG.normal(size=(300, 3)) * [1, 2, 3] + RNG.integers(0, 2, (300, 1)) * 5

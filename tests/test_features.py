@@ -56,6 +56,14 @@ def test_a_histogram_is_the_roots_of_shares_of_pixels_by_hue_saturation_and_valu
     assert np.abs(found**2 - expected.reshape(2, -1)).sum() <= 4 / 64 + 1e-5
 
 
+def test_turned_and_mirrored_images_have_one_histogram():
+    x, other = images(2, 8)
+    turned = [np.rot90(x, quarters) for quarters in range(4)]
+    found = extract(features.colour_histogram(), np.stack([*turned, x[:, ::-1], x[::-1], other]))
+    np.testing.assert_array_equal(found[1:6], np.tile(found[:1], (5, 1)))
+    assert np.any(found[6] != found[0])
+
+
 def test_a_layout_begins_with_the_lowest_frequencies_of_luma():
     x = images(2, 12)
     luma = x.astype(np.float64) @ [0.299, 0.587, 0.114] / 255

@@ -1,5 +1,8 @@
 """Deep hashing methods: each objective by its invariants, code books, and the shared trainer."""
 
+import pydoc
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +13,8 @@ from test_efficientnet import needs_weights
 import jaxret
 from jaxret import hashers, losses, relax, train
 from jaxret.features.efficientnet import load_weights
-from jaxret.hashers import METHODS, books
+from jaxret.hashers import METHODS, books, methods
+from jaxret.hashers.deep import Outputs
 from jaxret.models.trunks import (
     LAST_BLOCKS,
     SLICE,
@@ -132,6 +136,26 @@ def test_clusters_that_are_sure_even_and_shared_with_neighbors_cost_the_least():
     np.testing.assert_allclose(losses.neighbor_clustering(jnp.zeros((2, 4)), 0.0), np.log(4))
 
 
+def test_the_units_of_hashnet_tend_to_their_signs_over_the_run():
+    beta = np.asarray(methods._beta(jnp.linspace(0, 1, 101)))
+    assert np.all(np.diff(beta) > 0)
+    assert beta[0] == 1  # tanh of the units themselves
+    u = np.asarray([-2.0, -0.5, 0.5, 2.0])
+    away = np.abs(np.tanh(beta[:, None] * u[None]) - np.sign(u)[None])
+    assert np.all(np.diff(away, axis=0) <= 0)
+    assert away[0].max() > 0.5
+    assert away[-1].max() < 0.01
+
+
+def test_hashnet_compares_the_units_of_the_step_that_it_is_at():
+    for step in (0, 60, 100):
+        units = jnp.tanh(methods._beta(step / 100) * CODES)
+        expected = losses.weighted_pairwise_likelihood(units, LABELS, 10 / 8)
+        outputs = Outputs(CODES, CODES, CODES[:, :0], LABELS, None)
+        hyper = {"step": step, "steps": 100, "alpha": 10.0}
+        np.testing.assert_allclose(METHODS["hashnet"].terms["pairs"](outputs, hyper), expected)
+
+
 def test_half_of_each_column_is_one_and_the_gradient_pulls_to_the_bits():
     z = jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
     bits, vjp = jax.vjp(relax.half_signs, z, 6.0)
@@ -192,6 +216,17 @@ def test_the_codes_of_cnnh_lie_far_apart():
 
 
 @pytest.mark.slow
+def test_a_sweep_keeps_the_sums_of_the_codes_that_it_leaves():
+    labels = jnp.arange(12) % 3
+    h = jnp.asarray(RNG.uniform(-1, 1, (12, 5)), jnp.float32)
+    visited, (gram, sums) = books._sweep(jax.random.key(0), h, labels, 3)
+    assert np.mean(visited != h) > 0.5
+    np.testing.assert_allclose(gram, visited.T @ visited, atol=1e-5)
+    by_class = np.stack([np.sum(visited[labels == c], axis=0) for c in range(3)])
+    np.testing.assert_allclose(sums, by_class, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_divided_bit_sees_its_own_slice_alone():
     model = DividedHash(3)
     params = model.init(jax.random.key(0), jnp.ones((1, 4)))
@@ -205,6 +240,15 @@ def test_a_head_without_classes_gives_no_logits():
     model = HashHead(ConvTrunk((2,), 3), 5)
     (z, logits), _ = model.init_with_output(jax.random.key(0), jnp.ones((2, 8, 8, 1)), lambda z: z)
     assert (z.shape, logits.shape) == ((2, 5), (2, 0))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_help_of_a_method_begins_with_its_source(name):
+    text = pydoc.render_doc(hashers.HASHERS[name], renderer=pydoc.plaintext)
+    assert METHODS[name].about in text
+    own = r"\w+\+? \(\w+ \d{4}\)" if name != "contrastive" else "Ours"
+    assert re.match(own, METHODS[name].about)
+    assert "Make a network that learns codes" in text
 
 
 def test_a_method_has_the_settings_of_its_paper_and_refuses_others():
@@ -245,6 +289,23 @@ def test_components_are_what_the_network_sees_of_vectors():
     params, _ = hasher.fit(jax.random.key(0), x, labels)
     assert params["params"]["hash"]["kernel"].shape == (4, 8)
     assert hasher.encode(params, x).shape == (120, 8)
+
+
+def test_scaling_the_hash_layer_leaves_the_codes_of_cnnbh():
+    x, labels = clusters(30)
+    hasher = hashers.HASHERS["cnnbh"](8, 3, (12,), hidden=())
+    start = train.start(hasher.training, jax.random.key(0), x, labels)
+    layer = {"kernel": start.params["hash"]["kernel"], "bias": jnp.linspace(-2, 2, 8)}
+
+    def codes(factors):
+        own = {name: factor * layer[name] for name, factor in factors.items()}
+        params = {"params": start.params | {"hash": own}} | start.model_state
+        return np.asarray(hasher.encode(params, x)) >= 0
+
+    expected = codes({"kernel": 1, "bias": 1})
+    for c in (0.25, 8):  # powers of 2: no rounding
+        np.testing.assert_array_equal(codes({"kernel": c, "bias": c}), expected)
+    assert np.any(codes({"kernel": 8, "bias": 1}) != expected)  # the bias counts
 
 
 def test_positives_by_cosine_are_the_nearest_in_angle():

@@ -100,6 +100,16 @@ def test_mirrored_data_have_the_same_hamming_distances_by_spectral_hashing():
     assert differ.mean() < 0.01  # but for values at the border of a bit
 
 
+@pytest.mark.slow
+def test_spectral_hashing_gives_more_bits_than_dimensions():
+    x = digits()[0]
+    hasher = spectral.sh_hasher(128)  # of 64 pixels
+    bits = np.asarray(hasher.encode(hasher.fit(KEY, x)[0], x)) >= 0
+    assert bits.shape == (len(x), 128)
+    assert np.all(np.any(bits != bits[:1], axis=0))  # every bit tells images apart
+    assert len(np.unique(bits, axis=0)) > 0.9 * len(x)
+
+
 # ITQ-CCA.
 
 
@@ -255,6 +265,8 @@ def test_hinges_of_mlh_go_from_0_to_1():
     np.testing.assert_allclose(far, [1, 2 / 3, 1 / 3, 0, 0, 0, 0], atol=1e-6)
 
 
+SMALL_KSH = {"anchors": 100, "sample": 400, "steps": 100}
+SPECTRAL = SMALL_KSH | {"steps": 0}  # no gradient
 # Measured apart from this package, on digits as in test_shallow: mAP by name, bits and settings.
 SCORES = [
     ("sh", 8, {}, 0.361, 0.01),
@@ -265,8 +277,10 @@ SCORES = [
     ("itqcca", 12, {}, 0.829, 0.03),
     ("itqcca", 16, {}, 0.861, 0.02),
     ("itqcca", 32, {}, 0.897, 0.01),
-    ("ksh", 8, {"anchors": 100, "sample": 400, "steps": 100}, 0.825, 0.03),
-    ("ksh", 12, {"anchors": 100, "sample": 400, "steps": 100}, 0.873, 0.015),
+    ("ksh", 8, SMALL_KSH, 0.825, 0.03),
+    ("ksh", 12, SMALL_KSH, 0.873, 0.015),
+    ("ksh", 8, SPECTRAL, 0.619, 0.1),
+    ("ksh", 12, SPECTRAL, 0.738, 0.1),
     ("ksh", 12, {"sample": 1000}, 0.957, 0.01),
 ]
 
@@ -277,10 +291,19 @@ def test_digits_score_as_measured_elsewhere(case):
     assert digits_score(name, bits, **settings) == pytest.approx(score, abs=tolerance)
 
 
-def digits_score(name, bits, **settings):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "bits", "settings", "least"),
+    [("itqcca", 16, {}, 0.84), ("ksh", 12, SMALL_KSH, 0.85)],
+)
+def test_methods_with_labels_find_most_digits(name, bits, settings, least):
+    assert digits_score(name, bits, seeds=1, **settings) >= least
+
+
+def digits_score(name, bits, seeds=2, **settings):
     x, labels, rows = digits()
     scores = []
-    for seed in range(1 if name == "sh" else 2):
+    for seed in range(1 if name == "sh" else seeds):
         hasher = HASHERS[name](bits, **settings)
         params, _ = hasher.fit(jax.random.key(seed), x[300:], labels[300:])
         scores.append(mean_average_precision(np.asarray(hasher.encode(params, x)), rows, labels))

@@ -62,6 +62,14 @@ def test_repeated_rows_begin_with_the_rows_themselves():
     np.testing.assert_array_equal(search_index.repeated(z, 12, 0), z[:12])
 
 
+@pytest.mark.parametrize(
+    ("features", "said"), [("sixels", "--features must be one of pixels, .*'sixels'"), ("", "none")]
+)
+def test_features_that_are_none_are_refused_before_they_are_computed(features, said):
+    with pytest.raises(ValueError, match=said):
+        search_index.CONFIG(workdir="unused", features=features).check()
+
+
 @pytest.mark.parametrize("name", ["bits", "floats-64"])
 def test_exact_indexes_find_what_is_nearest(name):
     z = np.random.default_rng(1).normal(size=(60, 64)).astype(np.float32)

@@ -32,6 +32,7 @@ def colour_histogram() -> Extractor:
     """Return the root of the share of pixels in each of 8 x 8 x 8 bins of hue, saturation, value.
 
     Euclidean distances of such roots are Hellinger distances of the histograms, but for a factor.
+    The histogram (Swain 1991) does not change as an image is turned or mirrored.
     """
     return Extractor(
         "colour-histogram",

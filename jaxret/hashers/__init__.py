@@ -39,6 +39,14 @@ from .shared import MethodSettings, method_hasher
 from .spectral import sh_hasher
 from .vae import VaeSettings, vae_hasher
 
+
+def _method(name: str) -> Callable[..., Hasher]:
+    """The constructor of a method, whose help begins with what the method is."""
+    make = partial(method_hasher, name)
+    make.__doc__ = f"{METHODS[name].about}\n\n{method_hasher.__doc__}"
+    return make
+
+
 HASHERS: dict[str, Callable[..., Hasher]] = {
     "vae": vae_hasher,
     "autoencoder": autoencoder_hasher,
@@ -61,7 +69,7 @@ HASHERS: dict[str, Callable[..., Hasher]] = {
     "feature_autoencoder": feature_autoencoder_hasher,
     "look": look_hasher,
     **{name: partial(aggregate_hasher, name) for name in KINDS},
-    **{name: partial(method_hasher, name) for name in METHODS},
+    **{name: _method(name) for name in METHODS},
 }
 
 __all__ = [

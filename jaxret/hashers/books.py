@@ -86,7 +86,7 @@ def factorise_similarity(
     labels = jnp.asarray(labels)
     found = [similarity_loss(h, labels, num_classes)]
     for number in range(sweeps):
-        visited = _sweep(jax.random.fold_in(order, number), h, labels, num_classes)
+        visited, _ = _sweep(jax.random.fold_in(order, number), h, labels, num_classes)
         loss = similarity_loss(visited, labels, num_classes)
         if not loss < found[-1]:
             break
@@ -97,6 +97,7 @@ def factorise_similarity(
 
 @partial(jax.jit, static_argnames="num_classes")
 def _sweep(key, h, labels, num_classes):
+    """H after a sweep, and what the steps kept of it: H^T H and the sums of classes."""
     rows_key, bits_key = jax.random.split(key)
     images = jax.random.permutation(rows_key, len(h))
     bits = jnp.argsort(jax.random.uniform(bits_key, h.shape), axis=1)
@@ -108,8 +109,8 @@ def _sweep(key, h, labels, num_classes):
         return tuple(carry), row
 
     carry = jnp.dot(h.T, h), _sums(h, labels, num_classes)
-    _, rows = lax.scan(visit, carry, (h[images], labels[images], bits))
-    return jnp.zeros_like(h).at[images].set(rows)
+    carry, rows = lax.scan(visit, carry, (h[images], labels[images], bits))
+    return jnp.zeros_like(h).at[images].set(rows), carry
 
 
 def _newton(number, state, *, label, order):

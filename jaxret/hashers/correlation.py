@@ -52,6 +52,7 @@ def canonical_directions(
 ) -> tuple[Float[np.ndarray, "d d"], Float[np.ndarray, " d"]]:
     """Return directions W and their correlations with the classes, the greatest first.
 
+    Canonical correlation analysis (Hotelling 1936), with the classes as Gong 2011 does for ITQ-CCA.
     They solve Cxx^-1 Cxy Cyy^-1 Cyx w = r^2 w, where y is the class as a vector of zeros and a one
     and the regularisation is part of Cxx and Cyy; W' Cxx W = 1.
 

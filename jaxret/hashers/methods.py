@@ -35,6 +35,7 @@ class Method(NamedTuple):
     pairs: whether a batch holds a positive of each image.
     divided, norm: see models.trunks.HashHead.
     settings: of training, where they differ from MethodSettings' defaults.
+    about: name, source and objective, which the help of the entry in HASHERS begins with.
     """
 
     terms: Mapping[str, Term]
@@ -48,6 +49,7 @@ class Method(NamedTuple):
     divided: bool = False
     norm: bool = False
     settings: Mapping[str, Any] = {}
+    about: str = ""
 
 
 def _tanh_signs(z):
@@ -69,9 +71,16 @@ def _triplets(outputs, hyper):
     return losses.triplet_ranking(outputs.code, outputs.labels, hyper["margin"])
 
 
+def _beta(done):
+    """HashNet's scale of z before tanh, which grows from 1 to about 7 over a run.
+
+    As over its 10,000 published steps; `done` is the share of the run that is done.
+    """
+    return jnp.sqrt(1 + 50 * done)
+
+
 def _continuation(outputs, hyper):
-    """HashNet's tanh(beta z): beta grows from 1 to about 7, as over its 10,000 published steps."""
-    beta = jnp.sqrt(1 + 50 * hyper["step"] / hyper["steps"])
+    beta = _beta(hyper["step"] / hyper["steps"])
     z, labels = jnp.tanh(beta * outputs.z), outputs.labels
     return losses.weighted_pairwise_likelihood(z, labels, hyper["alpha"] / z.shape[1])
 
@@ -113,63 +122,81 @@ SMOOTHING = {"label_smoothing": 0.0}
 CONTRASTIVE = {"contrast": _contrast}
 
 METHODS: dict[str, Method] = {
-    # Xia 2014: codes from the similarity of labels, which the network regresses. CNNH+ also
-    # classifies: classification=1.
     "cnnh": Method(
         {"regression": _regression} | CLASSIFICATION,
         {"classification": 0.0} | SMOOTHING,
         code=jnp.tanh,
         book=similarity_book,
         classifies=True,
+        about="CNNH (Xia 2014): the squared distance of tanh(z) to the code of the class, which "
+        "follows from the similarity of labels. CNNH+ also classifies: classification=1.",
     ),
-    # Lai 2015: triplets, and bits that see features of their own.
-    "dnnh": Method({"triplets": _triplets}, {"margin": 1.0}, code=jax.nn.sigmoid, divided=True),
-    # Zhu 2016.
+    "dnnh": Method(
+        {"triplets": _triplets}, {"margin": 1.0}, code=jax.nn.sigmoid, divided=True,
+        about="DNNH (Lai 2015): the hinge of triplets of sigmoid(z), each bit of which sees "
+        "features of its own.",
+    ),
     "dhn": Method(
         {name: TERMS[name] for name in ("pairwise", "quantisation")},
         {"quantisation": 0.1},
         code=jnp.tanh,
+        about="DHN (Zhu 2016): the likelihood of pairs by the inner product of their codes, plus "
+        "the codes' distance from their signs.",
     ),
-    # Guo 2015: a classifier whose first dense layer is binarised at 0.
     "cnnbh": Method(
         CLASSIFICATION, SMOOTHING, visible=jax.nn.relu, classifies=True,
         settings={"classifier_dropout": 0.5},
+        about="CNNBH (Guo 2015): cross-entropy of a classifier whose first dense layer is "
+        "binarised at 0.",
     ),
-    # Lin 2015: a classifier of the sigmoid of the units.
-    "dlbhc": Method(CLASSIFICATION, SMOOTHING, visible=jax.nn.sigmoid, classifies=True),
-    # Cao 2017.
-    "hashnet": Method({"pairs": _continuation}, {"alpha": 10.0}),
-    # Yuan 2020.
+    "dlbhc": Method(
+        CLASSIFICATION, SMOOTHING, visible=jax.nn.sigmoid, classifies=True,
+        about="DLBHC (Lin 2015): cross-entropy of a classifier of sigmoid(z).",
+    ),
+    "hashnet": Method(
+        {"pairs": _continuation}, {"alpha": 10.0},
+        about="HashNet (Cao 2017): the weighted likelihood of pairs by the inner product of "
+        "tanh(beta z), where beta grows.",
+    ),
     "csq": Method(
         {"central": TERMS["central"], "certainty": _certainty}, {"certainty": 1e-4},
         code=lambda z: jnp.tanh(z / 2), book=central_book,
+        about="CSQ (Yuan 2020): cross-entropy of each bit with that of the class's Hadamard code, "
+        "plus the codes' distance from their signs.",
     ),
-    # Fan 2020.
-    "dpn": Method({"polarisation": _polarisation}, {"margin": 1.0}, book=random_book),
-    # Hoe 2021.
+    "dpn": Method(
+        {"polarisation": _polarisation}, {"margin": 1.0}, book=random_book,
+        about="DPN (Fan 2020): the hinge of each unit on the side of the class's random code.",
+    ),
     "orthohash": Method(
         {"margin_softmax": _cosine_margin}, {"scale": 8.0, "margin": 0.2}, book=random_book,
         norm=True,
+        about="OrthoHash (Hoe 2021): the softmax, with a margin, of cosines with the random codes "
+        "of all classes.",
     ),
-    # Su 2018.
     "greedyhash": Method(
         CLASSIFICATION | {"cubic": TERMS["cubic"]}, {"cubic": 0.1} | SMOOTHING,
         visible=relax.sign_identity, classifies=True,
+        about="GreedyHash (Su 2018): cross-entropy of a classifier of sign(z), whose gradient "
+        "passes, plus the cubed distance of z from its signs.",
     ),
-    # Li 2021: no labels; one linear layer.
     "bihalf": Method(
-        {"matching": _matching}, {"gamma": 6.0}, supervised=False, settings={"hidden": ()}
+        {"matching": _matching}, {"gamma": 6.0}, supervised=False, settings={"hidden": ()},
+        about="BiHalf (Li 2021), without labels: cosines of codes match those of features; half of "
+        "a batch has each bit. One linear layer.",
     ),
-    # Qiu 2021: no labels; two augmented views, or an image and one of its positives.
     "cibhash": Method(
         CONTRASTIVE | {"agreement": _agreement}, {"temperature": 0.3, "agreement": 0.001},
         code=_probable_signs, supervised=False, pairs=True, settings={"hidden": (1024,)},
+        about="CIBHash (Qiu 2021), without labels: NT-Xent of two augmented views, or of an image "
+        "and one of its positives, plus the divergence of their bits' probabilities.",
     ),
-    # Ours: no labels; an image and one of its nearest neighbors have close codes, and fall into the
-    # same of num_classes clusters by a classifier of the code (Van Gansbeke 2020).
     "contrastive": Method(
         CONTRASTIVE | {"clustering": _clustering},
         {"temperature": 0.3, "clustering": 1.0, "entropy": 5.0},
         code=_tanh_signs, visible=_tanh_signs, classifies=True, supervised=False, pairs=True,
+        about="Ours, without labels: NT-Xent of the codes of an image and one of its nearest "
+        "neighbors, which a classifier of the code sorts into the same of num_classes clusters "
+        "(Van Gansbeke 2020).",
     ),
 }  # fmt: skip

@@ -78,7 +78,7 @@ def lsh_hasher(bits: int, *, centred: bool = True) -> Hasher:
 
 
 def pcah_hasher(bits: int) -> Hasher:
-    """Return the signs of the principal components: ITQ without its rotation."""
+    """Return the signs of the principal components: ITQ without its rotation (Gong 2011)."""
 
     def learn(key, images, mean):
         del key
@@ -89,7 +89,10 @@ def pcah_hasher(bits: int) -> Hasher:
 
 
 def pcarr_hasher(bits: int) -> Hasher:
-    """Return the signs of principal components after a random rotation: ITQ before it learns."""
+    """Return the signs of principal components after a random rotation (Gong 2011, PCA-RR).
+
+    It is ITQ before it learns.
+    """
     return itq_hasher(bits, iterations=0)._replace(
         spec={"name": "pcarr", "settings": {"bits": bits}}
     )
