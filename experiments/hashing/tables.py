@@ -189,7 +189,7 @@ TABLES = {
                     tuple(_coarse()), **TABLE
                     | {"metric": "map@1000/retrieved/fine",
                        "extra_metrics": ("map@1000/retrieved", "precision@1000/fine",
-                                         "precision@1000")}),
+                                         "precision@1000", "distinct_codes")}),
     "cifar100": Table("codes of 100 classes, 50,000 labels", tuple(_of_100_classes()), "bits",
                       **TABLE | CIFAR100 | {"extra_metrics": (*TABLE["extra_metrics"], *COARSE)}),
     "cifar100-curves": Table("precision of the first K, 100 classes",
