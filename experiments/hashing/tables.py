@@ -130,6 +130,43 @@ def _hash_tables(features: str, bits: Sequence[int], counts: Sequence[int]) -> I
                       series=f"{features}, {k} bits")  # fmt: skip
 
 
+GIST = {"features": "gist"}
+DIGITS = {"dataset": "digits", "protocol": "test", "features": "pixels"}
+NETWORK = {"epochs": 20}
+GALLERIES = {"gallery-of-training": "a gallery of the 5,000 training images",
+             "gallery-by-class": "a gallery in the order of classes"}  # fmt: skip
+ROTATION = {"rotation": "the rotation is W^T U^T, right is W U^T"}
+UNSCALED = {"unscaled": "no scaling by the correlations"}
+# what is right: method, bits, data, what is done; then mistake -> what is done wrong
+PAIRS = (
+    ("LSH", 12, GIST, "centred", {"uncentred": "not centred; published 0.121"}),
+    ("LSH", 48, GIST, "centred", {"uncentred": "not centred; published 0.120"}),
+    ("ITQ", 16, DIGITS, "50 iterations", ROTATION),
+    ("ITQ", 16, GIST, "50 iterations", ROTATION | GALLERIES),
+    ("ITQ", 48, GIST, "50 iterations", ROTATION | GALLERIES),
+    ("ITQ-CCA", 16, DIGITS, "each direction times its correlation", UNSCALED),
+    ("ITQ-CCA", 48, GIST, "each direction times its correlation", UNSCALED),
+    ("KSH", 12, DIGITS, "up to 500 steps of the gradient", {"spectral": "spectral start only"}),
+    ("CSQ", 64, GIST | NETWORK, "random rows of a Hadamard matrix, negated at random",
+     {"first-rows": "the first 10 rows of a Hadamard matrix"}),
+    ("DPN", 12, GIST | NETWORK, "random codes of classes, no two close",
+     {"coins": "random codes of classes, drawn once"}),
+    ("CNNH", 48, GIST | NETWORK, "codes in the order of images",
+     {"shuffled": "codes in another order than images"}),
+)  # fmt: skip
+
+
+def _mistakes() -> Iterator[Row]:
+    """Yield rows of what is done right, each before rows of what popular code does wrong."""
+    for name, bits, data, right, wrong in PAIRS:
+        settings = {"method": name.replace("-", "").lower(), "bits": bits, **data}
+        where = f"{name}, {'digits' if data is DIGITS else 'GIST'}, {bits} bits"
+        yield Row(f"{where}, right", None, None, settings, right)
+        for mistake, how in wrong.items():
+            yield Row(f"{where}, wrong: {mistake}", None, None, settings | {"mistake": mistake},
+                      how)  # fmt: skip
+
+
 def _descriptors() -> Iterator[Row]:
     """Yield what images are described by without learning from labels, compared as it is."""
     described = {
@@ -205,4 +242,8 @@ TABLES = {
                         "candidates", dataset="cifar10", protocol="cifar10-full@1000",
                         script="search_tables", metric="recall@10",
                         extra_metrics=("candidates", "empty", "precision")),
+    "mistakes": Table("what mistakes of popular code cost", tuple(_mistakes()), dataset="cifar10",
+                      protocol="cifar10-59k@all", script="mistakes", metric="map@all/all",
+                      extra_metrics=("map@all/all/expected", "map@1000/retrieved", "quantisation",
+                                     "balance", "distinct_codes")),
 }  # fmt: skip
