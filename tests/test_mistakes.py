@@ -1,6 +1,7 @@
 """Each mistake that a table measures is known, and is one."""
 
 import jax
+import jax.numpy as jnp
 import mistakes
 import numpy as np
 import pytest
@@ -33,12 +34,12 @@ def test_a_mistake_of_another_method_is_refused():
 
 
 def test_the_wrong_rotation_is_orthogonal_and_farther_from_the_signs():
-    v = np.random.default_rng(0).laplace(size=(400, 8)).astype(np.float32)
+    v = jnp.asarray(np.random.default_rng(0).laplace(size=(400, 8)), jnp.float32)
     key = jax.random.key(0)
     wrong, loss = mistakes.transposed_rotation(key, v)
     np.testing.assert_allclose(wrong.T @ wrong, np.eye(8), atol=1e-5)
     right, losses = itq_rotation(key, v, 50)
-    assert mistakes.quantisation(v @ np.asarray(right)) == pytest.approx(losses[-1], rel=1e-4)
+    assert mistakes.quantisation(v @ right) == pytest.approx(float(losses[-1]), rel=1e-4)
     assert loss > 1.02 * float(losses[-1])
 
 

@@ -147,11 +147,11 @@ PAIRS = (
     ("ITQ-CCA", 16, DIGITS, "each direction times its correlation", UNSCALED),
     ("ITQ-CCA", 48, GIST, "each direction times its correlation", UNSCALED),
     ("KSH", 12, DIGITS, "up to 500 steps of the gradient", {"spectral": "spectral start only"}),
-    ("CSQ", 64, GIST | NETWORK, "random rows of a Hadamard matrix, negated at random",
+    ("CSQ", 64, DIGITS | NETWORK, "random rows of a Hadamard matrix, negated at random",
      {"first-rows": "the first 10 rows of a Hadamard matrix"}),
-    ("DPN", 12, GIST | NETWORK, "random codes of classes, no two close",
+    ("DPN", 12, DIGITS | NETWORK, "random codes of classes, no two close",
      {"coins": "random codes of classes, drawn once"}),
-    ("CNNH", 48, GIST | NETWORK, "codes in the order of images",
+    ("CNNH", 48, DIGITS | NETWORK, "codes in the order of images",
      {"shuffled": "codes in another order than images"}),
 )  # fmt: skip
 
@@ -160,7 +160,7 @@ def _mistakes() -> Iterator[Row]:
     """Yield rows of what is done right, each before rows of what popular code does wrong."""
     for name, bits, data, right, wrong in PAIRS:
         settings = {"method": name.replace("-", "").lower(), "bits": bits, **data}
-        where = f"{name}, {'digits' if data is DIGITS else 'GIST'}, {bits} bits"
+        where = f"{name}, {data.get('dataset', 'GIST')}, {bits} bits"
         yield Row(f"{where}, right", None, None, settings, right)
         for mistake, how in wrong.items():
             yield Row(f"{where}, wrong: {mistake}", None, None, settings | {"mistake": mistake},
