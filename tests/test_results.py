@@ -42,6 +42,7 @@ NO_BASELINE = (
     "jimenez2017:5.2",
     "jimenez2017:5.2-mnist",
     "jimenez2017:mlh",
+    "jimenez2017:dnnh",
     "jimenez2017:5.4",
     "photos:caltech101",
     "photos:landmarks36",
@@ -51,6 +52,7 @@ NO_BASELINE = (
     "jimenez2017:curves",  # ITQ and LSH are rows of it
     "hashing:lsh-tables",
     "hashing:mistakes",  # what is done right is a row of it
+    "hashing:coarse",  # search by codes alone is a column of it
     "hashing:cifar100-curves",
     "hashing:cifar100",  # features that nothing trains further are rows of it
     "landmarks:models-caltech101",

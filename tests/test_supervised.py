@@ -200,6 +200,15 @@ def test_each_step_of_sdh_lowers_its_objective():
     assert losses[-1] < losses[0]
 
 
+def test_sdh_learns_from_vectors_that_are_nearly_alike():
+    rng = np.random.default_rng(0)
+    k = (rng.normal(size=(300, 2)) @ rng.normal(size=(2, 200))).astype(np.float32)  # of rank 2
+    y = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 300)]
+    weights, losses = kernel.sdh_codes(KEY, jnp.asarray(k), jnp.asarray(y), 6, 2, (1.0, 0.1))
+    assert np.isfinite(weights).all()
+    assert losses[-1] < losses[0]
+
+
 # BRE.
 
 

@@ -102,7 +102,7 @@ def _coarse() -> Iterator[Row]:
     recipe = WITH_LABELS["DLBHC"]
     for bits in (12, 48):
         flags = features_flags(recipe, 224) | {"fine": True}
-        yield _row("DLBHC, 224 pixels", recipe, flags, bits)
+        yield _row("DLBHC, 224 pixels", recipe, flags, bits)._replace(x=None)
 
 
 def _row(series: str, recipe: Recipe, flags: dict[str, Any], bits: int) -> Row:

@@ -212,10 +212,14 @@ def sdh_codes(
     weight, fitting = scales
     anchors = kernel.shape[1]
     gram = _dot(kernel.T, kernel)
-    gram = jax.scipy.linalg.cho_factor(gram + RIDGE * jnp.trace(gram) / anchors * jnp.eye(anchors))
+    # A kernel of vectors that are alike has directions of no more than rounding errors: a Cholesky
+    # factor would not exist.
+    values, vectors = jnp.linalg.eigh(gram)
+    rounding = jnp.finfo(values.dtype).eps * values[-1]
+    values = jnp.maximum(values, 0) + RIDGE * jnp.trace(gram) / anchors + rounding
 
     def fit(b):
-        return jax.scipy.linalg.cho_solve(gram, _dot(kernel.T, b))
+        return _dot(vectors / values[None], _dot(vectors.T, _dot(kernel.T, b)))
 
     def loss(b, w, p):
         return (
