@@ -117,6 +117,8 @@ def first_rows(config: Any, num_classes: int) -> Any:
     import numpy as np
     import scipy.linalg
 
+    if config.bits < num_classes:
+        raise ValueError(f"--bits must be at least {num_classes}, the classes, got {config.bits}")
     return scipy.linalg.hadamard(config.bits)[:num_classes].astype(np.float32)
 
 
@@ -206,6 +208,8 @@ class MistakesConfig(train_method.MethodConfig):
         method = MISTAKES[self.mistake].method
         if method not in ("", self.method):
             raise ValueError(f"--mistake={self.mistake} is one of {method}, got {self.method!r}")
+        if self.mistake == "first-rows" and self.bits.bit_count() != 1:
+            raise ValueError(f"--bits must be a power of 2 for first-rows, got {self.bits}")
 
 
 CONFIG = MistakesConfig

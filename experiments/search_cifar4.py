@@ -98,6 +98,12 @@ class TwoStageConfig(harness.Config):
         for name in ("dims", "bits", "steps", "trunk_epochs", "eval_k"):
             harness.at_least(self, name, 1)
         vectors.check_features(self.features)
+        blocks = CHANNELS.count(",") + 1
+        if self.channels.count(",") + 1 != blocks:
+            raise ValueError(
+                f"--channels must be {blocks} whole numbers such as {CHANNELS}, got "
+                f"{self.channels!r}"
+            )
         if self.method in OF_TRUNK:
             classifier(self).check()
 

@@ -66,7 +66,8 @@ class ClassifierConfig(harness.Config):
         """See options.Config."""
         super().check()
         harness.at_least(self, "eval_k", 1)
-        harness.check_settings(lambda: self.settings().check())
+        settings = self.settings()
+        harness.check_settings(settings.check)
 
     def settings(self):
         """Return the hasher's settings: the flags of the same names."""

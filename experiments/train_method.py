@@ -205,8 +205,9 @@ def fine_scores(config: MethodConfig, coded, protocol) -> dict[str, float]:
     def parts(name):
         codes, x = (getattr(one, name).images for one in (coded, protocol))
         x = np.asarray(x, np.float32).reshape(len(x), -1)
-        unit = np.linalg.norm(x, axis=1, keepdims=True) if config.unit else 1.0
-        return np.asarray(pack(codes)), x / unit
+        if config.unit:
+            x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return np.asarray(pack(codes)), x
 
     k, labels = config.eval_k, protocol.gallery.labels
     found = search.coarse_to_fine_topk(*parts("query"), *parts("gallery"), k).indices

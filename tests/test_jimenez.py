@@ -36,7 +36,7 @@ def test_every_published_number_is_there_once():
     counts |= {"5.6": 80, "5.7": 80, "curves": 9}
     assert {name: len(published(name)) for name in counts} == counts
     assert all(value for name in counts for value in published(name).values())
-    others = {"losses", "losses-baselines", "baselines", "mlh"}
+    others = {"losses", "losses-baselines", "baselines", "mlh", "dnnh"}
     assert tables.TABLES.keys() - counts == others
     assert not any(value for name in others for value in published(name).values())
 
@@ -133,7 +133,8 @@ def test_figure_5_5_has_its_points():
 
 def test_a_table_of_other_methods_needs_no_run(tmp_path, capsys):
     mnist = tables.TABLES["5.2-mnist"]
-    rows = tuple(row for row in mnist.rows if row.settings is row.ours is None)
+    named = (row for row in mnist.rows if row.name.startswith("CNNH"))
+    rows = tuple(row._replace(settings=None, ours=None) for row in named)
     spec = mnist._replace(rows=rows, dataset="digits", protocol="test")
     base = train_hasher.HasherConfig(workdir=str(tmp_path))
     ((_, result),) = table.run_tables({"jimenez2017:5.2": spec}, lambda _: base, 1, 1)
@@ -268,7 +269,7 @@ def test_curves_of_figure_5_5_are_of_rows_that_were_run(tmp_path):
 
 def test_curves_of_other_images_stand_alone(tmp_path, monkeypatch):
     rows = hashing.TABLES["cifar100-curves"].rows
-    assert [row.ours["bits"] for row in rows] == [48, 12, 24, 32, 48, 128, 48]
+    assert [row.ours["bits"] for row in rows] == [48, 12, 24, 32, 48, 128, 48, 48]
     at = {f"precision@{k}": 0.5 - k / 10_000 for k in numbers.PRECISION_KS[:-1]}
     kept = [{"name": row.name, "as_published": None, "ours": {"mean": 0.3},
              "metrics": {"as_published": {}, "ours": at}} for row in rows]  # fmt: skip

@@ -31,6 +31,9 @@ def test_a_mistake_of_another_method_is_refused():
     config = mistakes.MistakesConfig(workdir="w", method="lsh", mistake="rotation")
     with pytest.raises(ValueError, match="--mistake=rotation is one of itq, got 'lsh'"):
         config.check()
+    config = mistakes.MistakesConfig(workdir="w", method="csq", bits=12, mistake="first-rows")
+    with pytest.raises(ValueError, match="--bits must be a power of 2 for first-rows, got 12"):
+        config.check()
 
 
 def test_the_wrong_rotation_is_orthogonal_and_farther_from_the_signs():

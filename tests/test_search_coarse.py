@@ -24,7 +24,7 @@ def expected(i, k, radius):
     return pool, SQUARED[i, pool]
 
 
-@pytest.mark.parametrize(("k", "radius"), [(1, 0), (10, 0), (90, 0), (10, 1), (N, 0)])
+@pytest.mark.parametrize(("k", "radius"), [(1, 0), (10, 0), (90, 0), (10, 1), (N, 0), (9, 2**40)])
 def test_a_pool_is_the_nearest_codes_and_its_order_that_of_the_vectors(k, radius):
     found = search.coarse_to_fine_topk(QUERY_CODES, QUERY, CODES, ROWS, k, radius=radius)
     for i in range(QUERIES):
@@ -46,6 +46,8 @@ def test_past_the_end_of_the_gallery_are_no_rows():
     assert (found.indices[:, 3:] == -1).all()
     assert np.isinf(found.distances[:, 3:]).all()
     assert (np.sort(found.indices[:, :3], axis=1) == [0, 1, 2]).all()
+    empty = search.coarse_to_fine_topk(QUERY_CODES, QUERY, CODES[:0], ROWS[:0], 5)
+    assert (empty.indices == -1).all()
 
 
 def test_vectors_that_do_not_belong_to_the_codes_are_refused(monkeypatch):

@@ -207,6 +207,8 @@ def test_sdh_learns_from_vectors_that_are_nearly_alike():
     weights, losses = kernel.sdh_codes(KEY, jnp.asarray(k), jnp.asarray(y), 6, 2, (1.0, 0.1))
     assert np.isfinite(weights).all()
     assert losses[-1] < losses[0]
+    weights, _ = kernel.sdh_codes(KEY, jnp.zeros_like(k), jnp.asarray(y), 6, 2, (1.0, 0.1))
+    assert np.isfinite(weights).all()
 
 
 # BRE.

@@ -212,11 +212,11 @@ def sdh_codes(
     weight, fitting = scales
     anchors = kernel.shape[1]
     gram = _dot(kernel.T, kernel)
-    # A kernel of vectors that are alike has directions of no more than rounding errors: a Cholesky
-    # factor would not exist.
+    # A kernel of vectors that are alike has directions of no more than rounding errors, and that of
+    # equal vectors no other: a Cholesky factor would not exist.
     values, vectors = jnp.linalg.eigh(gram)
-    rounding = jnp.finfo(values.dtype).eps * values[-1]
-    values = jnp.maximum(values, 0) + RIDGE * jnp.trace(gram) / anchors + rounding
+    least = jnp.finfo(values.dtype).eps * values[-1] + jnp.finfo(values.dtype).tiny
+    values = jnp.maximum(values, 0) + RIDGE * jnp.trace(gram) / anchors + least
 
     def fit(b):
         return _dot(vectors / values[None], _dot(vectors.T, _dot(kernel.T, b)))

@@ -132,7 +132,7 @@ def _check_shares(indexes: Sequence[Path]) -> None:
     for index in indexes:
         with Catalogue(index) as catalogue:
             shard = catalogue.facts().get("settings", {}).get("shard")
-        if shard is None:  # of a whole folder
+        if shard is None:  # of the whole folder: it has every share's images
             return
         part, parts = shard
         found.setdefault(parts, set()).add(part)

@@ -53,9 +53,12 @@ def coarse_to_fine_topk(
             f"query and gallery must have vectors of one length, got {vectors.shape[1]} and "
             f"{rows.shape[1]} features"
         )
-    k, radius = validate.whole("k", k), validate.number("radius", radius)
+    k = validate.whole("k", k)
+    radius = min(validate.number("radius", radius), 32 * codes.shape[1])  # no two differ in more
     distances = np.full((len(codes), k), np.inf, np.float32)
     indices = np.full((len(codes), k), -1, np.int32)
+    if not size:
+        return Neighbors(distances, indices)
     for start in range(0, len(codes), TILE):
         tile = np.arange(start, min(start + TILE, len(codes)))
         last = np.asarray(hamming_topk(codes[tile], layout, min(k, size)).distances)[:, -1]
