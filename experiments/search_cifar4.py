@@ -23,6 +23,7 @@ from typing import Any
 
 import harness
 import report
+import runs
 import search_photos
 import train_autoencoder
 import train_classifier
@@ -34,7 +35,7 @@ OF_TRUNK = ("trunk", "two-stage")
 PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
 METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED, "last-blocks")
 FEATURES = "efficientnet-lite0@96"
-CHANNELS, DENSE = "64,128,256,512", "4096,4096"  # of the published classifier
+PUBLISHED = train_classifier.CONFIG.defaults()  # of the classifier
 ADVICE = ("--method=labels",)
 VERSION = 1  # grows when the same flags compute something else
 K = 10  # results that are guesses
@@ -70,16 +71,21 @@ class TwoStageConfig(harness.Config):
         topic="training",
     )
     trunk_learning_rate: float = flag(
-        1e-4, "Use this learning rate of Adam in the classifier's training.", topic="training"
+        PUBLISHED["learning_rate"],
+        "Use this learning rate of Adam in the classifier's training.",
+        topic="training",
     )
     channels: str = flag(
-        CHANNELS, "Give both convolutions of each of the classifier's blocks these channels.",
+        PUBLISHED["channels"],
+        "Give both convolutions of each of the classifier's blocks these channels.",
         topic="model",
-    )  # fmt: skip
-    dense: str = flag(DENSE, "Give the classifier's dense layers these widths.", topic="model")
+    )
+    dense: str = flag(
+        PUBLISHED["dense"], "Give the classifier's dense layers these widths.", topic="model"
+    )
     trunk: str = flag(
-        "", "Keep the classifier's run in this folder; the default is classifier-CHANNELS/ in the "
-        "work folder. A stopped or shorter run goes on.",
+        "", "Keep the classifier's run in this folder; the default is one in the work folder, each "
+        "classifier its own. A stopped or shorter run goes on.",
     )  # fmt: skip
     baselines: bool = flag(False, "Score raw pixels, and ITQ or PCA, beside this method.")
     eval_k: int = flag(
@@ -89,8 +95,11 @@ class TwoStageConfig(harness.Config):
     EVALUATION = ("eval_k",)
     ELSEWHERE = (*harness.Config.ELSEWHERE, "trunk")
     ADDED = harness.Config.ADDED | {
-        "features": FEATURES, "channels": CHANNELS, "dense": DENSE, "trunk_learning_rate": 1e-4,
-    }  # fmt: skip
+        "features": FEATURES,
+        "channels": PUBLISHED["channels"],
+        "dense": PUBLISHED["dense"],
+        "trunk_learning_rate": PUBLISHED["learning_rate"],
+    }
 
     def check(self) -> None:
         """See options.Config."""
@@ -98,11 +107,11 @@ class TwoStageConfig(harness.Config):
         for name in ("dims", "bits", "steps", "trunk_epochs", "eval_k"):
             harness.at_least(self, name, 1)
         vectors.check_features(self.features)
-        blocks = CHANNELS.count(",") + 1
-        if self.channels.count(",") + 1 != blocks:
+        blocks = PUBLISHED["channels"].count(",")  # each has its share of dropout
+        if self.channels.count(",") != blocks:
             raise ValueError(
-                f"--channels must be {blocks} whole numbers such as {CHANNELS}, got "
-                f"{self.channels!r}"
+                f"--channels must be {blocks + 1} whole numbers such as {PUBLISHED['channels']}, "
+                f"got {self.channels!r}"
             )
         if self.method in OF_TRUNK:
             classifier(self).check()
@@ -161,16 +170,21 @@ def _end_to_end(config: TwoStageConfig) -> Any:
 def classifier(config: TwoStageConfig) -> train_classifier.ClassifierConfig:
     """Return the flags of the classifier's run."""
     names = ("dataset", "protocol", "data_dir", "seed", "channels", "dense")
-    own = "classifier-" + config.channels.replace(",", "-")
-    return train_classifier.CONFIG(
+    wanted = train_classifier.CONFIG(
         **{name: getattr(config, name) for name in names},
         epochs=config.trunk_epochs,
         learning_rate=config.trunk_learning_rate,
-        workdir=config.trunk or str(Path(config.workdir) / own),
+        workdir=config.trunk or config.workdir,
         resume=True,
         watch=True,
         baselines=False,
     )
+    if config.trunk:
+        return wanted
+    # Named by all flags but how long it trains: a longer run goes on with a shorter one.
+    digest = runs.kept_at("train_classifier", dataclasses.replace(wanted, epochs=1)).stem
+    own = Path(config.workdir) / f"classifier-{digest}"
+    return dataclasses.replace(wanted, workdir=str(own))
 
 
 @functools.cache
@@ -181,19 +195,20 @@ def trunk(config: TwoStageConfig) -> Any:
 
     wanted = classifier(config)
     folder = Path(wanted.workdir)
-    if _epochs(folder) != wanted.epochs:
+    if not _is_finished(wanted):
         training.main(wanted, train_classifier)
     kept = jaxret.load_encoder(folder / "encoder")
     name, side = f"classifier {kept.digest}", kept.image_size[0]
     return Extractor(name, kept.hasher.encode, side, {}, lambda: kept.params)
 
 
-def _epochs(folder: Path) -> int:
-    """Return how many epochs a finished run had, 0 where there is none."""
+def _is_finished(wanted: train_classifier.ClassifierConfig) -> bool:
+    """Return whether the run's folder holds it, whole."""
     try:
-        return json.loads((folder / "metrics.json").read_text())["config"]["epochs"]
+        kept = json.loads((Path(wanted.workdir) / "metrics.json").read_text())["config"]
     except FileNotFoundError:
-        return 0
+        return False
+    return train_classifier.CONFIG.from_kept(kept).identity() == wanted.identity()
 
 
 def positives(config: TwoStageConfig, images: Any) -> None:

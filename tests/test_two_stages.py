@@ -50,6 +50,7 @@ def test_a_smaller_classifier_is_trained_once_and_gives_the_features(tmp_path):
     written = (tmp_path / "trunk" / "metrics.json").stat().st_mtime_ns
     second = run(search_cifar4, tmp_path / "both", "--method=two-stage", *flags)["metrics"]
     assert (tmp_path / "trunk" / "metrics.json").stat().st_mtime_ns == written
+    assert "dense" in refusal(search_cifar4, tmp_path, "--method=two-stage", *flags, "--dense=9")
     assert second["accuracy"] == second["vote"]
     assert first["megabytes"] / second["megabytes"] == pytest.approx(4 / 3)
 

@@ -1,5 +1,6 @@
 """The commands that look for images: search and duplicates, in every form of output."""
 
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def _image_json(image: Any) -> Any:
 
 def duplicates(options: Namespace) -> int:
     """Group images that are nearly the same; return the exit status."""
-    near = [folder for folder in options.folders if Path(folder).exists()]
+    near = [folder for folder in options.folders if os.path.lexists(folder)]
     place = named.find(options, near)
     filters = named.filters(options, place)
     found = index.duplicates(

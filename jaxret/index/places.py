@@ -89,10 +89,11 @@ class Before(NamedTuple):
 def before(folder: Path) -> Before:
     """Return what there is of a folder."""
     absent = tuple(path for path in (folder, *folder.parents) if not os.path.exists(path))
-    names = frozenset[str]()
-    with contextlib.suppress(OSError):  # what is wrong with it `prepare` says
-        names = frozenset(os.listdir(folder))
-    return Before(names, absent)
+    names = []
+    if not absent:
+        with contextlib.suppress(OSError):  # what is wrong with it `prepare` says
+            names = os.listdir(folder)
+    return Before(frozenset(names), absent)
 
 
 def restore(folder: Path, before: Before) -> None:

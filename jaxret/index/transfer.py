@@ -101,10 +101,10 @@ def merge(target: Place, sources: Sequence[Place]) -> int:
     """Join the indexes of shards of one folder to a new one and return its number of images.
 
     Ids are given anew, in the order of paths: as if the whole folder had been indexed at once.
-    Shares without images add nothing. A join that fails leaves nothing.
+    Paths are below the root of the first. Shares without images add nothing. A join that fails
+    leaves nothing.
 
-    Raises PhotoIndexError where encoders or roots differ, one path has two contents, or a share is
-    not among them.
+    Raises PhotoIndexError where encoders differ, one path has two contents, or a share is missing.
     """
     target = Path(os.path.realpath(target))
     if (target / places.CATALOGUE).exists():

@@ -1,4 +1,4 @@
-"""Coarse-to-fine search: codes say which rows come into question, vectors rank them (Lin 2015)."""
+"""Coarse-to-fine search: rows with near codes are candidates, vectors rank them (Lin 2015)."""
 
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Int64, UInt32

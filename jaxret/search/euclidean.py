@@ -233,7 +233,7 @@ def _smallest_on_host(
     def choose(queries):
         for i in queries:
             value = values[i]
-            # Each of so many clusters has a value within this one.
+            # As many clusters as rows are wanted have a value of at most this one.
             within = value.reshape(CLUSTER, -1).min(axis=0)
             within = (
                 np.partition(within, wanted - 1)[wanted - 1] if wanted <= len(within) else np.inf

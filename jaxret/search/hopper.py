@@ -33,7 +33,7 @@ UNPACKED = 2**29  # bytes of signs at a time
 
 @functools.cache
 def takes(words: int) -> bool:
-    """Return whether the kernel is used for codes of so many words.
+    """Return whether the kernel is used for codes of that number of words.
 
     It asks for a Hopper GPU and a power of two of bits. Pallas changes often and the kernel cannot
     be tested without such a GPU, so it must first give the right answer to a small question.

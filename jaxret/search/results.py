@@ -52,7 +52,7 @@ def padded(
 ) -> Neighbors:
     """Add columns past the end, where a small gallery has fewer than k rows."""
     missing = ((0, 0), (0, k - distances.shape[1]))
-    numpy = validate.library_of(indices)
+    numpy = validate.namespace_of(indices)
     if k > distances.shape[1]:
         distances = numpy.pad(distances, missing, constant_values=far)
         indices = numpy.pad(indices, missing, constant_values=-1)

@@ -25,7 +25,7 @@ FULL = 256  # minima for each neighbor: that many are enough
 MOST_OF_FOUR = np.uint32(0x00C08040)  # four counts of 64 times 0x01010101
 MANY = 2**12  # numbers
 SPARSE = 4  # minima for each neighbor: of fewer, they are a poor bound
-SHARE = 8  # up to one minimum in so many is looked behind by itself
+SHARE = 8  # groups are searched one by one if at most one in 8 can hold a neighbor
 
 _words, _counts = Scratch(), Scratch()
 

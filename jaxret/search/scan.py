@@ -66,8 +66,8 @@ def _search(query, mask, codes, size, k, memory, exact):
 
 
 def is_for(queries: int, size: int) -> bool:
-    """Return whether few neighbors of so many queries are found faster among written distances
-    than through the minima of groups: of one query, and of few among codes of this many bytes.
+    """Return whether few neighbors are found faster among written distances than through the minima
+    of groups: those of one query, and of few queries among codes of a large size in bytes.
     """
     return queries == 1 or queries * FAR <= size
 

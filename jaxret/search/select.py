@@ -33,7 +33,7 @@ def few_sizes(count: Whole) -> int:
 
 
 def few_lengths(k: int) -> int:
-    """The least preferred number that is not below k: searches for k neighbors find so many.
+    """The least preferred number that is not below k: the neighbors that a search for k finds.
 
     Every k compiles a program, and these are ten per power of ten, with the lengths that people
     choose (10, 100, 1000) among them. The first k of a longer result are the result for k.
@@ -176,7 +176,7 @@ def _cut(array, queries, start, stop, size):
     part = array if stop - start == len(array) else array[start:stop]
     if stop - start == size:  # an operation outside jit costs as much as searching 100,000 codes
         return part
-    return validate.library_of(part).pad(part, ((0, size - (stop - start)), (0, 0)))
+    return validate.namespace_of(part).pad(part, ((0, size - (stop - start)), (0, 0)))
 
 
 def gather(results: Iterator, finish: Callable) -> tuple:

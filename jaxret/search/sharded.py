@@ -158,7 +158,7 @@ def sharded_topk(
         words = np.asarray(words)
     if len(query) == 0:
         return select.no_queries(k, shares.far)
-    if words is not None:  # so many words that each share can cut as many out
+    if words is not None:  # padded, so that every share cuts out the same number of words
         numpy = jnp if validate.is_traced(words) else np
         words = numpy.pad(words, ((0, 0), (0, gallery.capacity // WORD_BITS + 1)))
     wanted, k = k, k if traced else min(select.few_lengths(k), max(k, shares.capacity))

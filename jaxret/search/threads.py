@@ -45,7 +45,7 @@ class Scratch(threading.local):
         self._bytes = np.empty(0, np.uint8)
 
     def array(self, dtype: DTypeLike, count: int) -> Shaped[np.ndarray, " c"]:
-        """Return so many numbers of it, whatever they hold; it grows where that is needed."""
+        """Return `count` numbers of it, whatever they hold; it grows where that is needed."""
         size = count * np.dtype(dtype).itemsize
         if len(self._bytes) < size:
             self._bytes = np.empty(size, np.uint8)

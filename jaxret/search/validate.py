@@ -12,7 +12,7 @@ from jaxret.codes import WORD_BITS, PackedMask, is_traced, pack_mask
 Whole = SupportsIndex | SupportsFloat  # a whole number, in Python's types or NumPy's
 LONGEST = 4e37  # squared length of a vector: four times that is still a float32
 MOST_ROWS = np.iinfo(np.int32).max  # rows on a device are numbered by int32
-PADDED = 2**16  # columns: results are padded up to so many
+PADDED = 2**16  # columns that results are padded to, at most
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
@@ -54,7 +54,7 @@ def _brief(value: Any) -> str:
 
 
 def columns(k: Any, rows: int) -> int:
-    """Return how many columns the result for k neighbors has among so many rows.
+    """Return how many columns the result for k neighbors has, in a gallery of some rows.
 
     These are k, but no more than `PADDED` or the rows, whichever is greater: a k far beyond the
     gallery costs nothing.
@@ -172,11 +172,11 @@ def mask_words(
     if len(words) not in (1, queries):
         raise ValueError(f"a mask has 1 row or one per query ({queries}), got {len(words)}")
     missing = -(-capacity // WORD_BITS) - words.shape[1]
-    return library_of(words).pad(words, ((0, 0), (0, missing))) if missing > 0 else words
+    return namespace_of(words).pad(words, ((0, 0), (0, missing))) if missing > 0 else words
 
 
-def library_of(array: Any) -> Any:
-    """Return NumPy for its own arrays, and JAX's NumPy for others."""
+def namespace_of(array: Any) -> Any:
+    """Return the library whose functions take an array: NumPy for its own, else jax.numpy."""
     if isinstance(array, np.ndarray):
         return np
     import jax.numpy as jnp

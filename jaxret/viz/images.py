@@ -243,7 +243,7 @@ class _Table:
             self.panel.text(*at, under, fontsize=8, ha="center", va="top")
 
     def finish(self, size: tuple[int, int], rows: Sequence[str], columns: Sequence[str]) -> None:
-        """Show all of so many rows and columns, and write the names of the first ones."""
+        """Show all rows and columns, `size`, and write the names of the first ones."""
         self.panel.set(
             xlim=(-0.03, size[1] * self.across), ylim=(size[0] * self.down, -0.03), aspect="equal"
         )
