@@ -184,11 +184,14 @@ def _descriptors() -> Iterator[Row]:
         yield Row(name, None, None, settings, how)
 
 
+LENGTHS = (12, 24, 32, 48, 128)  # of codes of 100 classes
+
+
 def _of_100_classes() -> Iterator[Row]:
     """Yield rows of CIFAR-100, with precision of the first K."""
     rows = (
-        *_rows(ITQ, (160,), (48,)),
-        *_rows(OF_100_CLASSES, (160,), (12, 24, 32, 48, 128)),
+        *_rows(ITQ, (160,), LENGTHS),
+        *_rows(OF_100_CLASSES, (160,), LENGTHS),
         *_trained_too(("GreedyHash",), (48,), (1, 3)),
     )
     for row in rows:
@@ -216,11 +219,11 @@ TABLES = {
                            *_on_gist(SHALLOW | {"ITQ": WITHOUT_LABELS["ITQ"]}, 64)), "bits",
                           **TABLE),
     "supervised": Table("codes of features, 50,000 labels",
-                        (*_rows(ITQ, (224, 128), (48,)),
+                        (*_rows(ITQ, (224, 128), (48,)), *_rows(ITQ, (128,), (12,)),
                          *_rows(WITH_LABELS, (128,), (48, 12)), *_rows(LARGE, (224,), (48,)),
                          *_trained_too(("DLBHC", "GreedyHash"), (48,)),
                          *_rows(SHALLOW_WITH_LABELS, (128,), (48, 12)),
-                         *_on_gist(SHALLOW_WITH_LABELS | LARGE, 48)),
+                         *_on_gist(ITQ | SHALLOW_WITH_LABELS | LARGE, 48)),
                         "bits", **TABLE),
     "coarse": Table("coarse-to-fine search: the nearest codes, ordered by features",
                     tuple(_coarse()), **TABLE
