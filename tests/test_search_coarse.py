@@ -48,6 +48,8 @@ def test_past_the_end_of_the_gallery_are_no_rows():
     assert (np.sort(found.indices[:, :3], axis=1) == [0, 1, 2]).all()
     empty = search.coarse_to_fine_topk(QUERY_CODES, QUERY, CODES[:0], ROWS[:0], 5)
     assert (empty.indices == -1).all()
+    beyond = search.coarse_to_fine_topk(QUERY_CODES, QUERY, CODES[:3], ROWS[:3], 2**64)
+    np.testing.assert_array_equal(beyond.indices[:, :5], found.indices)
 
 
 def test_vectors_that_do_not_belong_to_the_codes_are_refused(monkeypatch):

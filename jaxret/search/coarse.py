@@ -37,7 +37,7 @@ def coarse_to_fine_topk(
 
     Returns:
         Neighbors, in NumPy: by distance, of equal ones the lower row first; -1 and infinity past
-        the end of a gallery of fewer than k rows.
+        the end of a gallery of fewer than k rows, and then no more than 65,536 columns.
 
     Raises:
         ValueError: if an argument has another type or shape, or a value out of its range.
@@ -53,7 +53,7 @@ def coarse_to_fine_topk(
             f"query and gallery must have vectors of one length, got {vectors.shape[1]} and "
             f"{rows.shape[1]} features"
         )
-    k = validate.whole("k", k)
+    k = validate.columns(k, size)
     radius = min(validate.number("radius", radius), 32 * codes.shape[1])  # no two differ in more
     distances = np.full((len(codes), k), np.inf, np.float32)
     indices = np.full((len(codes), k), -1, np.int32)
