@@ -37,7 +37,7 @@ end = time.time()
 numpy = [taken(query) for query in queries]
 assert "jax" not in sys.modules
 from jaxret.search import host, rows
-host.BUDGET = rows.BUDGET = rows.QUICK = -1
+host.BUDGET = rows.BUDGET = rows.QUICK = rows.SMALL = -1
 compiled = [taken(query) for query in queries]
 answer = found.indices.tolist(), found.distances.tolist()
 print(json.dumps({"end": end, "numpy": numpy, "compiled": compiled, "answer": answer}))

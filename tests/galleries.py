@@ -15,6 +15,7 @@ def on_the_device(monkeypatch):
     """Codes are searched on the device from the first search on; but see test_gallery_cache."""
     monkeypatch.setattr(rows, "BUDGET", -1)
     monkeypatch.setattr(rows, "QUICK", -1)
+    monkeypatch.setattr(rows, "SMALL", -1)
 
 
 def random_codes(seed, n, bits=12):

@@ -74,6 +74,29 @@ def test_what_numpy_does_sooner_than_a_program_starts_is_always_numpys(monkeypat
     assert found.indices.tolist() == [[5, 7]]
 
 
+def test_one_query_at_a_time_is_numpys_in_columns_which_follow_what_changes(monkeypatch):
+    values = random_codes(0, 60)
+    gallery = codes_gallery(values)
+    expected = [gallery.search(values[[i]], 9) for i in range(4)]
+    monkeypatch.setattr(rows, "SMALL", values.size)
+    gallery = codes_gallery(values)
+    for i in range(4):
+        found = gallery.search(values[[i]], 9)
+        assert (gallery._cache._words is None) == (i == 0)
+        np.testing.assert_array_equal(found.indices, expected[i].indices)
+        np.testing.assert_array_equal(found.distances, expected[i].distances)
+    assert gallery._cache._layout is None
+    gallery.update([5], values[[7]])
+    for _ in range(3):
+        assert gallery.search(values[[7]], 2).indices.tolist() == [[5, 7]]
+    gallery.remove(np.arange(40, 60))
+    for _ in range(3):
+        assert gallery.search(values[[50]], 60).indices.max() < 40
+    assert gallery._cache._words is not None
+    gallery.add(values[[7]])
+    assert gallery.search(values[[7]], 3).indices.tolist() == [[5, 7, 60]]
+
+
 def test_an_accelerator_that_jax_is_at_hand_for_searches_from_the_first_query_on(monkeypatch):
     monkeypatch.setattr(rows, "BUDGET", 2**60)
     monkeypatch.setattr(select, "on_accelerator", lambda: True)

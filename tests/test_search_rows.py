@@ -7,6 +7,7 @@ from reference import by_numpy, words
 from jaxret import codes
 from jaxret.search import rows
 from jaxret.search.columns import Columns
+from jaxret.search.word_columns import WordColumns
 
 RNG = np.random.default_rng
 
@@ -47,6 +48,21 @@ def test_a_compiled_program_counts_the_same_bits(width):
     )
     assert np.array_equal(found, expected)
     assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 6, 8, 9, 17])
+def test_columns_of_words_count_the_same_bits(width):
+    gallery = RNG(width).integers(0, 2**32, (70_001, width), dtype=np.uint32)
+    gallery[7] = ~gallery[3]
+    expected = np.bitwise_count(gallery ^ gallery[3]).sum(axis=1)
+    for n in (0, 1, 33, len(gallery)):
+        columns = WordColumns.make(gallery[:n])
+        found = columns.distances(gallery[3])
+        assert np.array_equal(found, expected[:n])
+        assert found.dtype == rows.distances(gallery[:n], gallery[3]).dtype
+        again = np.full(n, 77, found.dtype)
+        assert columns.distances(gallery[3], again) is again
+        assert np.array_equal(again, found)
 
 
 def test_no_rows_and_equal_rows_and_codes_that_are_not_contiguous():

@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64, Shaped, UInt32
 
 from jaxret.codes import PackedMask
 from jaxret.gallery.columns import Columns
@@ -12,6 +12,7 @@ from jaxret.gallery.store import release
 from jaxret.search import Neighbors
 from jaxret.search import rows as by_rows
 from jaxret.search.validate import MOST_ROWS, mask_words
+from jaxret.search.word_columns import WordColumns
 
 if TYPE_CHECKING:
     from jaxret.search import CodeLayout, VectorLayout
@@ -33,15 +34,19 @@ class DeviceCache:
         self._layout: Any = None  # CodeLayout or VectorLayout
         self._changed = set()  # blocks
         self._compared = 0  # words of codes, by NumPy
+        self._words: WordColumns | None = None  # of the codes, once the same are searched again
+        self._searched = False  # by one query, since rows changed
 
     def touch(self, rows: Int64[np.ndarray, " m"]) -> None:
         """Note that rows were added or have changed."""
+        self._words, self._searched = None, False
         if self._layout is not None:
             self._changed.update(np.unique(rows // self._layout.block).tolist())
 
     def clear(self) -> None:
         """Note that rows have moved."""
-        self._layout = None
+        self._layout = self._words = None
+        self._searched = False
 
     def topk(
         self, query: Any, columns: Columns, k: int, *, mask: PackedMask | None = None
@@ -50,7 +55,7 @@ class DeviceCache:
         rows = columns.values[: columns.size]
         if self._is_for_numpy(query, rows):
             words = mask_words(mask, len(query), len(rows), len(rows))
-            found = Neighbors(*by_rows.topk(query, rows, k, words))
+            found = Neighbors(*by_rows.topk(query, rows, k, words, self._compare(query, rows)))
             if rows.nbytes > self._memory:
                 release(columns.values)
             return found
@@ -78,12 +83,21 @@ class DeviceCache:
             return False
         work = rows.size * len(query)
         few = len(query) <= by_rows.HANDFUL and rows.nbytes > self._memory
-        if work <= by_rows.QUICK or few:
+        if work <= by_rows.QUICK or few or (len(query) == 1 and work <= by_rows.SMALL):
             return not _on_accelerator()
         if self._layout is None and self._compared + work <= by_rows.BUDGET:
             self._compared += work
             return not _on_accelerator()
         return False
+
+    def _compare(self, query: Any, rows: UInt32[np.ndarray, "n w"]) -> Any:
+        """How one query is compared with few rows that did not change since the last search."""
+        if len(query) > 1 or rows.size > by_rows.SMALL or 2 * rows.nbytes > self._memory:
+            return None
+        if self._words is None and self._searched:
+            self._words = WordColumns.make(rows)
+        self._searched = True
+        return None if self._words is None else self._words.distances
 
     def _refreshed(self, rows: Shaped[np.ndarray, "n a"]) -> "CodeLayout | VectorLayout":
         """Return the layout with the rows that changed and with room for those that were added."""

@@ -4,6 +4,7 @@ Nothing is imported, laid out or compiled, so a process answers its first search
 are read once for each query, in stretches that fit a cache, on all cores.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from jaxret.search.threads import Scratch, on_host_threads
 
 BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
 QUICK = 2**17  # words that NumPy compares in less time than it takes to start a program
+SMALL = 2**19  # words that NumPy compares with one query before a program's threads have woken up
 HANDFUL = 4  # queries
 BYTES = 4  # beside a row during a search, about
 STRETCH = 2**20  # bytes of codes that are worked on at once: they fit a cache
@@ -35,10 +37,12 @@ def topk(
     rows: UInt32[np.ndarray, "n w"],
     k: int,
     mask: UInt32[np.ndarray, "p v"] | None = None,
+    compare: Callable[..., UInt[np.ndarray, " n"]] | None = None,
 ) -> tuple[Int32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
     """Return distances and rows of the k nearest codes, of equal ones the lower row first.
 
-    Past the end the distance is NEVER and the row -1.
+    Past the end the distance is NEVER and the row -1. compare(query, out) writes the distances of
+    all rows to one query where these are laid out in another way.
     """
     least = np.full((len(query), k), NEVER, np.int32)
     row = np.full((len(query), k), -1, np.int64)
@@ -46,7 +50,7 @@ def topk(
     far = np.iinfo(buffer.dtype).max
     left_out = None
     for i in range(len(query)):
-        found = distances(rows, query[i], buffer)
+        found = compare(query[i], buffer) if compare else distances(rows, query[i], buffer)
         if mask is not None:
             if i < len(mask):  # one for all, or one each
                 left_out = ~mask_of_rows(mask[i][None])[0, : len(rows)]
