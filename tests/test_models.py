@@ -282,6 +282,19 @@ def test_pooling_takes_the_largest_or_the_mean_of_what_a_window_holds_after_relu
         np.testing.assert_allclose(pooled, np.moveaxis(expected, 2, 0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("sides", [(8, 4), (2, 2), (7, 5), (6, 5)])
+def test_overlapping_windows_are_pooled_as_flax_does(sides):
+    x, g = (np.random.default_rng(i).normal(size=(2, *sides, 3)).astype("f") for i in (0, 1))
+    g = g[:, : -(-sides[0] // 2), : -(-sides[1] // 2)]
+    flaxs = lambda x: nn.max_pool(nn.relu(x), (3, 3), (2, 2), "SAME")  # noqa: E731
+    results = []
+    for pool in (models.layers.overlapping_pool, flaxs):
+        pooled, back = jax.vjp(pool, jnp.asarray(x))
+        results.append((pooled, *back(g)))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
 def test_the_largest_have_the_gradient_of_jnp_max_and_equal_ones_share_it():
     windows = jax.random.randint(jax.random.key(0), (4, 3, 2, 5, 2, 3), 0, 3).astype(jnp.float32)
     g = jax.random.normal(jax.random.key(1), (4, 3, 5, 3))

@@ -6,6 +6,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from .layers import XAVIER, Conv, relu_pool
+from .norm import BatchNorm
 
 
 class ConvTrunk(nn.Module):
@@ -22,7 +23,7 @@ class ConvTrunk(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
         def normalised(x, width):
             x = Conv(width, use_bias=False)(x)
-            return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+            return BatchNorm(use_running_average=not train, momentum=0.9)(x)
 
         for width, share in zip(self.channels, self.dropout, strict=True):
             x = nn.relu(normalised(x, width))

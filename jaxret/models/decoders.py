@@ -15,6 +15,7 @@ from .layers import (
     patch_grid,
     recurrent,
 )
+from .norm import BatchNorm
 
 
 class DenseDecoder(nn.Module):
@@ -61,7 +62,7 @@ class ConvDecoder(nn.Module):
             between = self.batch_norm and not last
             x = DoublingConv(width, self.up, use_bias=not between)(x)[:, :high, :wide]
             if between:
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+                x = BatchNorm(use_running_average=not train, momentum=0.9)(x)
             x = x if last else nn.relu(x)
         return x
 

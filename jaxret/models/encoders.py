@@ -13,6 +13,7 @@ from .layers import (
     recurrent,
     relu_pool,
 )
+from .norm import BatchNorm
 
 
 class DenseEncoder(nn.Module):
@@ -58,7 +59,7 @@ class ConvEncoder(nn.Module):
             # A bias before the normalisation would have no effect but noise for a gradient.
             x = Conv(width, use_bias=not self.batch_norm)(x)
             if self.batch_norm:
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+                x = BatchNorm(use_running_average=not train, momentum=0.9)(x)
             x = relu_pool(x, self.pool)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = x.reshape(len(x), -1)

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .layers import check_choice, noinline
+from .norm import BatchNorm
 
 # Lasagne's HeNormal, not truncated; the gain of convolutions is that of a ReLU, of dense layers 1.
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -54,9 +55,9 @@ class Part(nn.Module):
             conv_general_dilated=_convolution,
         )  # fmt: skip
 
-    def norm(self, train: bool) -> nn.BatchNorm:
+    def norm(self, train: bool) -> BatchNorm:
         """Return batch normalisation with Lasagne's epsilon and running averages."""
-        return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-4, dtype=self.dtype)
+        return BatchNorm(not train, momentum=0.9, epsilon=1e-4, dtype=self.dtype)
 
 
 class Block(Part):

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from .autoencoder import Autoencoder
 from .layers import XAVIER, relu_pool
+from .norm import BatchNorm
 
 KERNEL, PADDING, WINDOW = 3, 1, 2  # of the encoder's convolutions, and of its pooling
 
@@ -64,7 +65,7 @@ class StridedEncoder(nn.Module):
         for block in self.blocks:
             strides = (block.stride,) * 2
             x = nn.Conv(block.features, (KERNEL,) * 2, strides, PADDING, kernel_init=XAVIER)(x)
-            x = nn.BatchNorm(not train, momentum=0.9)(x) if self.batch_norm else x
+            x = BatchNorm(not train, momentum=0.9)(x) if self.batch_norm else x
             x = _pooled(x, block.pool_stride)
         return x.reshape(len(x), -1)
 
@@ -85,9 +86,9 @@ class StridedDecoder(nn.Module):
         x = z.reshape(len(z), self.first_side, self.first_side, -1)
         for block in self.blocks:
             x = transposed(block)(x)
-            x = nn.BatchNorm(not train, momentum=0.9)(x) if block.norm == "before" else x
+            x = BatchNorm(not train, momentum=0.9)(x) if block.norm == "before" else x
             x = nn.relu(x)
-            x = nn.BatchNorm(not train, momentum=0.9)(x) if block.norm == "after" else x
+            x = BatchNorm(not train, momentum=0.9)(x) if block.norm == "after" else x
         return 2 * transposed(self.last)(x)
 
 

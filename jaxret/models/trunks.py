@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from .efficientnet import EfficientNet
 from .hashnet import DENSE, HE, Trunk
+from .layers import overlapping_pool
 
 SLICE = 50  # features that one bit of a divided hash layer sees (Lai 2015)
 
@@ -44,8 +45,7 @@ class ConvTrunk(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n f"]:
         for channels in self.channels:
-            x = nn.relu(nn.Conv(channels, (5, 5), padding="SAME", kernel_init=HE)(x))
-            x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
+            x = overlapping_pool(nn.Conv(channels, (5, 5), padding="SAME", kernel_init=HE)(x))
         return DenseTrunk((self.width,), self.dropout)(x, train)
 
 

@@ -1,0 +1,96 @@
+"""Batch normalisation of maps, whose training takes a CPU less than half the time of Flax's."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float, Float32
+
+
+class BatchNorm(nn.Module):
+    """Equal to nn.BatchNorm of maps, with the same variables.
+
+    XLA on CPU cuts a sum over a large batch into windows, for which it writes out what is summed,
+    on one thread. Here sums over pixels are products of matrices, and the backward pass has two.
+    """
+
+    use_running_average: bool = False
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        channels = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        wide = x.astype(jnp.float32)
+        if self.use_running_average:
+            y = _scaled(wide - _row(mean.value), var.value, scale, self.epsilon) + _row(bias)
+        else:
+            y, here, spread = normalised(wide, scale, bias, self.epsilon)
+            if not self.is_initializing():
+                mean.value = self.momentum * mean.value + (1 - self.momentum) * here
+                var.value = self.momentum * var.value + (1 - self.momentum) * spread
+        return y.astype(self.dtype or x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalised(
+    x: Float32[Array, "n h w c"],
+    scale: Float32[Array, " c"],
+    bias: Float32[Array, " c"],
+    epsilon: float,
+) -> tuple[Float32[Array, "n h w c"], Float32[Array, " c"], Float32[Array, " c"]]:
+    """Return x normalised by channel, and the means and variances, which have no gradient here."""
+    count = x.size // x.shape[-1]
+    mean = sum_of_pixels(x) / count
+    var = jnp.maximum(sum_of_pixels(x * x) / count - mean * mean, 0)
+    return _scaled(x - _row(mean), var, scale, epsilon) + _row(bias), mean, var
+
+
+def _forward(x, scale, bias, epsilon):
+    y, mean, var = normalised(x, scale, bias, epsilon)
+    return (y, mean, var), (x, scale, mean, var)
+
+
+def _backward(epsilon, residuals, gradients):
+    (x, scale, mean, var), (g, *_) = residuals, gradients
+    count = x.size // x.shape[-1]
+    centred, factor = x - _row(mean), lax.rsqrt(var + epsilon)
+    of_bias = sum_of_pixels(g)
+    of_scale = sum_of_pixels(g * centred) * factor
+    shared = _row(of_bias / count) + centred * _row(factor * of_scale / count)
+    return _scaled(g - shared, var, scale, epsilon), of_scale, of_bias
+
+
+normalised.defvjp(_forward, _backward)
+
+
+def _scaled(x, var, scale, epsilon):
+    return x * _row(lax.rsqrt(var + epsilon) * scale)
+
+
+def _row(values):
+    """One number for each channel of a map."""
+    return values[None, None, None]
+
+
+def sum_of_pixels(x: Float32[Array, "n h w c"]) -> Float32[Array, " c"]:
+    """Return the sum over all but the last axis."""
+    return lax.platform_dependent(x, cpu=_by_product, default=_by_sum)
+
+
+def _by_sum(x):
+    return jnp.sum(x, axis=(0, 1, 2))
+
+
+def _by_product(x):
+    n, h, w, c = x.shape
+    rows = jnp.dot(jnp.ones((1, n * h), x.dtype), x.reshape(n * h, w * c), precision="highest")
+    return jnp.sum(rows.reshape(w, c), axis=0)
