@@ -51,7 +51,7 @@ ITQ = {"ITQ (no labels)": WITHOUT_LABELS["ITQ"]}  # the baseline of what learns 
 LARGE = {name: WITH_LABELS[name] for name in ("DLBHC", "GreedyHash", "CSQ", "OrthoHash")}
 # 100 classes need more of the features, and more passes.
 OF_100_CLASSES = {"GreedyHash": on_features("greedyhash", components=512, epochs=40)}
-TRAINED_TOO = {name: on_maps(name.lower(), epochs=1) for name in ("DLBHC", "GreedyHash")}
+TRAINED_TOO = {name: on_maps(name.lower(), epochs=1) for name in ("DHN", "DLBHC", "GreedyHash")}
 SCALARS = ("classification",)  # of methods; all other settings are flags of their own
 
 
@@ -221,7 +221,7 @@ TABLES = {
     "supervised": Table("codes of features, 50,000 labels",
                         (*_rows(ITQ, (224, 128), (48,)), *_rows(ITQ, (128,), (12,)),
                          *_rows(WITH_LABELS, (128,), (48, 12)), *_rows(LARGE, (224,), (48,)),
-                         *_trained_too(("DLBHC", "GreedyHash"), (48,)),
+                         *_trained_too(("DHN", "DLBHC", "GreedyHash"), (48,)),
                          *_rows(SHALLOW_WITH_LABELS, (128,), (48, 12)),
                          *_on_gist(ITQ | SHALLOW_WITH_LABELS | LARGE, 48)),
                         "bits", **TABLE),
