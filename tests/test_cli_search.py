@@ -141,6 +141,10 @@ def test_a_folder_that_no_image_lies_under_is_named(jaxret, root):
     assert (ran.status, len(ran.lines)) == (0, 10)
     assert ran.err == "--in TYPO: no indexed image lies under it\n"
     assert jaxret("search", "id:0", "--in", "TYPO", "-q").err == ""
+    for command in (("search", "id:0"), ("duplicates", "--exact")):  # b is there, /b is not
+        ran = jaxret(*command, "--in", "/b")
+        assert (ran.status, ran.out) == (1, b"")
+        assert "--in /b: no indexed image lies under it\n" in ran.err
 
 
 def test_results_that_changed_since_are_marked(jaxret, root):

@@ -147,7 +147,7 @@ def _checked_rules(keep: Sequence[str]) -> tuple[str, ...]:
 
 
 def _folder_of(rule: str) -> str:
-    folder = os.path.normpath(rule.removeprefix(IN)).strip("/")
+    folder = os.path.normpath(rule.removeprefix(IN))
     return "" if folder == "." else folder
 
 

@@ -294,11 +294,12 @@ def folder_below(root: Path, folder: str) -> str:
 
     All images lie below a folder that holds the root.
     """
-    path = path_below(root, folder) if os.path.isdir(folder) else None
+    absolute = os.path.isabs(folder)
+    path = path_below(root, folder) if absolute or os.path.isdir(folder) else None
     if path is None and os.path.isdir(folder) and path_below(Path(os.path.abspath(folder)), root):
         return ""
-    if path is None:
-        path = "" if os.path.normpath(folder) == "." else os.path.normpath(folder).strip("/")
+    if path is None:  # no image is indexed by an absolute path: none lies below a folder elsewhere
+        path = "" if os.path.normpath(folder) == "." else os.path.normpath(folder)
     return path
 
 
