@@ -1,7 +1,7 @@
 """The checks of images and vectors: what every `fit` and every `encode` takes.
 
     images      uint8 [n h w c], or floats [n h w c] that all lie from 0 to 1
-    vectors     finite floats [n d]
+    vectors     finite floats [n d], at most 1e15, so that sums of their squares are finite too
 
 Floats become the nearest of the 256 levels of a byte, as where an image is saved: a float image has
 the code of the uint8 image that it came from. Nothing else is guessed at, for a wrong guess is a
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Shaped
 
 RULE = "images must be uint8 [n h w c], or floats from 0 to 1, and vectors finite floats [n d]"
+LARGEST = 1e15  # of a vector's numbers
 CHANNELS = (1, 3, 4)  # what is taken for channels where it stands second
 ANY_SIZE = (None, None, None)  # of images
 
@@ -72,8 +73,14 @@ def _bytes(images: Any) -> Any:
 def _vectors(vectors: Any) -> Any:
     with np.errstate(over="ignore"):
         singles = vectors if vectors.dtype == np.float32 else vectors.astype(np.float32)
-    if not all(map(np.isfinite, _range(singles))):
-        raise ValueError(f"{RULE}, got {_described(vectors)} with values that are not finite")
+    extremes = _range(singles)
+    what = None
+    if not all(map(np.isfinite, extremes)):
+        what = "values that are not finite"
+    elif max(map(abs, extremes)) > LARGEST:
+        what = f"values beyond {LARGEST:g}, whose squares add up to no finite number: scale them"
+    if what:
+        raise ValueError(f"{RULE}, got {_described(vectors)} with {what}")
     return singles
 
 

@@ -36,6 +36,7 @@ REFUSED = {
     "five axes": (BYTES[None], "got uint8[1, 40, 8, 8, 1]"),
     "vectors of integers": (VECTORS.astype(np.int64), "got int64[40, 6]"),
     "vectors with NaN": (VECTORS * np.nan, "got float32[40, 6] with values that are not finite"),
+    "huge vectors": (VECTORS * 1e17, "got float32[40, 6] with values beyond 1e+15"),
     "vectors beyond float32": (VECTORS.astype(float) * 1e300, "with values that are not finite"),
     "a list": (BYTES.tolist(), "got list"),
     "nothing": (None, "got NoneType"),

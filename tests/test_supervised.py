@@ -171,6 +171,17 @@ def test_the_residue_of_ksh_is_that_of_its_codes(steps):
     assert np.all(np.asarray(fitted.gains) >= np.asarray(fitted.spectral))
 
 
+@pytest.mark.parametrize("name", ["ksh", "sdh"])
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1.0])
+def test_a_kernel_of_all_images_or_of_images_that_are_alike_has_finite_bits(name, spread):
+    rng = np.random.default_rng(0)
+    x = (1 + spread * rng.normal(size=(60, 5))).astype(np.float32)
+    hasher = HASHERS[name](6)
+    params, info = hasher.fit(KEY, x, np.arange(60) % 3)
+    assert all(np.isfinite(value) for value in info.values())
+    assert np.isfinite(hasher.encode(params, x)).all()
+
+
 def test_ksh_starts_at_the_first_vector_of_its_spectral_problem():
     k, y = kernel_and_classes()
     gram = k.T @ k

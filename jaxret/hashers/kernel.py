@@ -80,8 +80,7 @@ def ksh_weights(
     """
     length, anchors = kernel.shape
     gram = _dot(kernel.T, kernel)
-    gram = gram + (RIDGE * jnp.trace(gram) / anchors) * jnp.eye(anchors)
-    lower = jnp.linalg.cholesky(gram)
+    gram, lower = _factored(gram)
     by_class, in_all = _dot(kernel.T, classes), jnp.sum(kernel, axis=0)
 
     def bit(codes, place):
@@ -103,6 +102,24 @@ def ksh_weights(
     changes = 1 - 2 * gains / length**2
     squares = jnp.cumsum(jnp.concatenate([jnp.array([float(bits) ** 2]), changes]))
     return Fitted(weights.T, spectral, gains, jnp.sqrt(jnp.maximum(squares, 0)))
+
+
+def _factored(gram):
+    """Return the matrix with a ridge, and its Cholesky factor.
+
+    A kernel of as many anchors as images, or of vectors that are alike, has directions of no more
+    than rounding errors: then there is no factor but with a larger ridge.
+    """
+    diagonal = jnp.trace(gram) / len(gram) + jnp.finfo(gram.dtype).tiny
+
+    def with_ridge(ridge):
+        return gram + (ridge * diagonal) * jnp.eye(len(gram))
+
+    def fails(ridge):
+        return ~jnp.all(jnp.isfinite(jnp.linalg.cholesky(with_ridge(ridge)))) & (ridge < 1)
+
+    ridge = lax.while_loop(fails, lambda ridge: 10 * ridge, RIDGE)
+    return with_ridge(ridge), jnp.linalg.cholesky(with_ridge(ridge))
 
 
 def _residue(classes, codes, bits, v):
