@@ -78,9 +78,8 @@ def ksh_weights(
         bits: length of a code.
         steps: of the gradient, at most, for each bit.
     """
-    length, anchors = kernel.shape
-    gram = _dot(kernel.T, kernel)
-    gram, lower = _factored(gram)
+    length = len(kernel)
+    gram, lower = _factored(_dot(kernel.T, kernel))
     by_class, in_all = _dot(kernel.T, classes), jnp.sum(kernel, axis=0)
 
     def bit(codes, place):
