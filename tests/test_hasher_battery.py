@@ -149,6 +149,17 @@ def test_float_images_have_the_codes_of_their_bytes_and_no_other_numbers_are_ima
 
 
 @every
+def test_images_that_are_all_alike_have_finite_codes_or_are_refused(name):
+    hasher, images = fitted(name)[0], np.repeat(IMAGES[:1], N, axis=0)
+    try:
+        params, _ = hasher.fit(jax.random.key(0), images, LABELS)
+    except ValueError as refused:
+        assert "\n" not in str(refused)
+    else:
+        assert np.isfinite(hasher.encode(params, images)).all()
+
+
+@every
 def test_equal_keys_give_equal_codes(name):
     np.testing.assert_array_equal(fitted_again(name)[0], codes(name))
 

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from .base import Hasher, OfImages, check_whole
 from .shallow import check_size, mean_of, principal_components, project, some_images
 
+LEAST = 1e-30  # a range below which waves would be too short for single precision
+
 
 def sh_hasher(bits: int) -> Hasher:
     """Return the signs of the smoothest waves on a box around the principal components.
@@ -31,7 +33,8 @@ def sh_hasher(bits: int) -> Hasher:
         v = project(images, mean, components)
         low, high = jnp.min(v, axis=0), jnp.max(v, axis=0)
         component, mode = waves(np.asarray(high - low), bits)
-        width = jnp.maximum(high - low, jnp.finfo(jnp.float32).tiny)[component]
+        width = (high - low)[component]
+        width = jnp.where(width > LEAST, width, 1)  # images that are alike: their bits are 1
         params = {
             "mean": mean,
             "projection": components[:, component],
