@@ -149,14 +149,10 @@ def test_float_images_have_the_codes_of_their_bytes_and_no_other_numbers_are_ima
 
 
 @every
-def test_images_that_are_all_alike_have_finite_codes_or_are_refused(name):
+def test_images_that_are_all_alike_have_finite_codes(name):
     hasher, images = fitted(name)[0], np.repeat(IMAGES[:1], N, axis=0)
-    try:
-        params, _ = hasher.fit(jax.random.key(0), images, LABELS)
-    except ValueError as refused:
-        assert "\n" not in str(refused)
-    else:
-        assert np.isfinite(hasher.encode(params, images)).all()
+    params, _ = hasher.fit(jax.random.key(0), images, LABELS)
+    assert np.isfinite(hasher.encode(params, images)).all()
 
 
 @every

@@ -9,12 +9,13 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
+from .layers import sum_of_pixels
+
 
 class BatchNorm(nn.Module):
     """Equal to nn.BatchNorm of maps, with the same variables.
 
-    XLA on CPU cuts a sum over a large batch into windows, for which it writes out what is summed,
-    on one thread. Here sums over pixels are products of matrices, and the backward pass has two.
+    Its sums are products of matrices on CPU (see `sum_of_pixels`); the backward pass has two.
     """
 
     use_running_average: bool = False
@@ -79,18 +80,3 @@ def _scaled(x, var, scale, epsilon):
 def _row(values):
     """One number for each channel of a map."""
     return values[None, None, None]
-
-
-def sum_of_pixels(x: Float32[Array, "n h w c"]) -> Float32[Array, " c"]:
-    """Return the sum over all but the last axis."""
-    return lax.platform_dependent(x, cpu=_by_product, default=_by_sum)
-
-
-def _by_sum(x):
-    return jnp.sum(x, axis=(0, 1, 2))
-
-
-def _by_product(x):
-    n, h, w, c = x.shape
-    rows = jnp.dot(jnp.ones((1, n * h), x.dtype), x.reshape(n * h, w * c), precision="highest")
-    return jnp.sum(rows.reshape(w, c), axis=0)
