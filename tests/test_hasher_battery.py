@@ -148,6 +148,7 @@ def test_float_images_have_the_codes_of_their_bytes_and_no_other_numbers_are_ima
             hasher.encode(params, wrong)
 
 
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")  # scikit-learn tells the user
 @every
 def test_images_that_are_all_alike_have_finite_codes(name):
     hasher, images = fitted(name)[0], np.repeat(IMAGES[:1], N, axis=0)
