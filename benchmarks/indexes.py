@@ -26,7 +26,7 @@ def main() -> None:
     from jaxret.search import host
     from jaxret.search import rows as by_rows
 
-    # Compiled programs are timed, not NumPy, which answers the first searches.
+    # What a process comes to is timed, not NumPy where it only answers the first searches.
     host.BUDGET = by_rows.BUDGET = -1
     names = [name for name in search_index.INDEXES if flags.only in name]
     if not names:

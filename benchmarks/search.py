@@ -68,8 +68,8 @@ def own_searches(
     from jaxret import Gallery, search
     from jaxret.search import host, rows, trial
 
-    # What a process comes to is timed: not NumPy, which answers the first searches while no program
-    # is compiled, nor the searches that try one way after the other.
+    # What a process comes to is timed: not NumPy where it only answers the first searches, while no
+    # program is compiled, nor the searches that try one way after the other.
     host.BUDGET = rows.BUDGET = -1
     trial.PATIENCE = 1e-6
     layout = search.lay_out(gallery)

@@ -1,7 +1,7 @@
 """The checks of images and vectors: what every `fit` and every `encode` takes.
 
     images      uint8 [n h w c], or floats [n h w c] that all lie from 0 to 1
-    vectors     finite floats [n d], at most 1e15, so that sums of their squares are finite too
+    vectors     finite floats [n d] from -1e15 to 1e15, so that sums of squares are finite too
 
 Floats become the nearest of the 256 levels of a byte, as where an image is saved: a float image has
 the code of the uint8 image that it came from. Nothing else is guessed at, for a wrong guess is a
@@ -78,7 +78,7 @@ def _vectors(vectors: Any) -> Any:
     if not all(map(np.isfinite, extremes)):
         what = "values that are not finite"
     elif max(map(abs, extremes)) > LARGEST:
-        what = f"values beyond {LARGEST:g}, whose squares add up to no finite number: scale them"
+        what = f"values beyond {LARGEST:g}, whose squares may have no finite sum: scale them"
     if what:
         raise ValueError(f"{RULE}, got {_described(vectors)} with {what}")
     return singles

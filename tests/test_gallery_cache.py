@@ -8,6 +8,7 @@ from galleries import assert_same, codes_gallery, on_the_device, random_codes
 
 from jaxret.gallery import Gallery
 from jaxret.search import rows, select
+from jaxret.search.word_columns import WordColumns
 
 __all__ = ["on_the_device"]
 
@@ -95,6 +96,25 @@ def test_one_query_at_a_time_is_numpys_in_columns_which_follow_what_changes(monk
     assert gallery._cache._words is not None
     gallery.add(values[[7]])
     assert gallery.search(values[[7]], 3).indices.tolist() == [[5, 7, 60]]
+
+
+def test_rows_that_change_while_columns_are_made_are_not_left_out_for_good(monkeypatch):
+    values = random_codes(0, 60)
+    gallery = codes_gallery(values)
+    monkeypatch.setattr(rows, "SMALL", 2 * values.size)
+    make = WordColumns.make
+
+    def changed_meanwhile(codes):
+        made = make(codes)
+        gallery.add(values[[7]])
+        return made
+
+    gallery.search(values[[7]], 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(WordColumns, "make", changed_meanwhile)
+        gallery.search(values[[7]], 3)
+    for _ in range(3):
+        assert gallery.search(values[[7]], 2).indices.tolist() == [[7, 60]]
 
 
 def test_an_accelerator_that_jax_is_at_hand_for_searches_from_the_first_query_on(monkeypatch):

@@ -34,19 +34,20 @@ class DeviceCache:
         self._layout: Any = None  # CodeLayout or VectorLayout
         self._changed = set()  # blocks
         self._compared = 0  # words of codes, by NumPy
-        self._words: WordColumns | None = None  # of the codes, once the same are searched again
-        self._searched = False  # by one query, since rows changed
+        self._revision = 0  # of the rows
+        self._searched = -1  # the revision that one query searched last
+        self._words: tuple[int, WordColumns] | None = None  # of a revision searched twice
 
     def touch(self, rows: Int64[np.ndarray, " m"]) -> None:
         """Note that rows were added or have changed."""
-        self._words, self._searched = None, False
+        self._revision += 1
         if self._layout is not None:
             self._changed.update(np.unique(rows // self._layout.block).tolist())
 
     def clear(self) -> None:
         """Note that rows have moved."""
-        self._layout = self._words = None
-        self._searched = False
+        self._revision += 1
+        self._layout = None
 
     def topk(
         self, query: Any, columns: Columns, k: int, *, mask: PackedMask | None = None
@@ -94,10 +95,16 @@ class DeviceCache:
         """How one query is compared with few rows that did not change since the last search."""
         if len(query) > 1 or rows.size > by_rows.SMALL or 2 * rows.nbytes > self._memory:
             return None
-        if self._words is None and self._searched:
-            self._words = WordColumns.make(rows)
-        self._searched = True
-        return None if self._words is None else self._words.distances
+        # What a change meanwhile makes of rows belongs to the next revision, whoever stores it.
+        revision, kept = self._revision, self._words
+        if kept is not None and kept[0] == revision and kept[1].words.shape[1] == len(rows):
+            return kept[1].distances
+        if self._searched != revision:
+            self._searched, self._words = revision, None
+            return None
+        words = WordColumns.make(rows)
+        self._words = revision, words
+        return words.distances
 
     def _refreshed(self, rows: Shaped[np.ndarray, "n a"]) -> "CodeLayout | VectorLayout":
         """Return the layout with the rows that changed and with room for those that were added."""

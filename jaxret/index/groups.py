@@ -148,7 +148,7 @@ def _checked_rules(keep: Sequence[str]) -> tuple[str, ...]:
 
 def _folder_of(rule: str) -> str:
     folder = os.path.normpath(rule.removeprefix(IN))
-    return "" if folder == "." else folder
+    return "" if folder in (".", "/") else folder
 
 
 def _is_in(image: Image, rule: str) -> bool:

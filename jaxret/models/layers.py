@@ -136,6 +136,7 @@ def overlapping_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n ch cw c"]:
 
     The same as nn.max_pool of windows (3, 3), strides (2, 2) and padding SAME, which is what maps
     of odd sides get: on CPU its gradient takes five times as long as that of maxima of slices.
+    Equal numbers share the gradient, which Flax gives to the first.
     """
     n, h, w, c = x.shape
     if h % 2 or w % 2:

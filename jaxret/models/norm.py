@@ -1,4 +1,4 @@
-"""Batch normalisation of maps, whose training takes a CPU less than half the time of Flax's."""
+"""Batch normalisation of maps, a layer that a CPU trains in less than half the time of Flax's."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from .layers import sum_of_pixels
 
 
 class BatchNorm(nn.Module):
-    """Equal to nn.BatchNorm of maps, with the same variables.
+    """Equal to nn.BatchNorm of maps but for rounding, with the same variables.
 
     Its sums are products of matrices on CPU (see `sum_of_pixels`); the backward pass has two.
     """
@@ -37,7 +37,7 @@ class BatchNorm(nn.Module):
             if not self.is_initializing():
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * here
                 var.value = self.momentum * var.value + (1 - self.momentum) * spread
-        return y.astype(self.dtype or x.dtype)
+        return y.astype(self.dtype or jnp.float32)
 
 
 def _normalised(
@@ -49,8 +49,9 @@ def _normalised(
     """Return x normalised by channel, and the means and variances, which have no gradient here."""
     count = x.size // x.shape[-1]
     mean = sum_of_pixels(x) / count
-    var = jnp.maximum(sum_of_pixels(x * x) / count - mean * mean, 0)
-    return _scaled(x - _row(mean), var, scale, epsilon) + _row(bias), mean, var
+    centred = x - _row(mean)
+    var = sum_of_pixels(centred * centred) / count
+    return _scaled(centred, var, scale, epsilon) + _row(bias), mean, var
 
 
 def _forward(x, scale, bias, epsilon):

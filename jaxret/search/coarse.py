@@ -37,7 +37,8 @@ def coarse_to_fine_topk(
 
     Returns:
         Neighbors, in NumPy: by distance, of equal ones the lower row first; -1 and infinity past
-        the end of a gallery of fewer than k rows, and then no more than 65,536 columns.
+        the end of a gallery of fewer than k rows. There are k columns, or the greater of 65,536 and
+        the rows where that is less.
 
     Raises:
         ValueError: if an argument has another type or shape, or a value out of its range.

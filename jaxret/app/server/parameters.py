@@ -105,10 +105,10 @@ def text(value: str) -> str:
 
 
 def rule(value: str) -> str:
-    """Return a keep rule."""
+    """Return a keep rule, whose folder is below the root, as that of `folder`."""
     if value not in RULES and not (value.startswith(IN) and value != IN):
         raise ValueError(f"{', '.join(RULES)} or {IN}FOLDER")
-    return value
+    return f"{IN}{folder(value.removeprefix(IN)) or '.'}" if value.startswith(IN) else value
 
 
 def cursor(value: str) -> str | None:
