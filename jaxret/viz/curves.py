@@ -304,5 +304,5 @@ def _marker(marker: str, filled: bool, colour: Any) -> dict[str, Any]:
 
 
 def _colour(i: int) -> Any:
-    """The i-th colour of many: ten strong ones, then ten pale."""
-    return colormaps["tab20"](2 * (i % 10) + i // 10 % 2)
+    """The i-th colour of many: ten strong ones, ten pale, then twenty others."""
+    return colormaps[("tab20", "tab20b")[i // 20 % 2]](2 * (i % 10) + i // 10 % 2)
