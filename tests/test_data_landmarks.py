@@ -24,7 +24,7 @@ def write_list(folder, rows):
 
 
 def make_landmarks(data_dir, counts):
-    """Write images of so many landmarks, and the list, with one landmark outside of the range."""
+    """Write images of some landmarks, and their list, with one landmark outside of the range."""
     rng, rows = np.random.default_rng(0), []
     for landmark, count in counts.items():
         for i in range(count):

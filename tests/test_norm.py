@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxret.models.norm import BatchNorm
 
-SHAPE = (40, 6, 5, 3)  # XLA would cut the sum over so many into windows
+SHAPE = (40, 6, 5, 3)  # XLA on CPU cuts sums over more than 32 images into windows
 SETTINGS = {"momentum": 0.8, "epsilon": 1e-3}
 
 

@@ -136,7 +136,7 @@ def answers_of_a_process(process, port):
 
 
 def start(folder, name, devices, call):
-    """A child that has so many devices and pickles the value of a call in this file."""
+    """A child with a number of devices, which pickles the value of a call in this file."""
     code = (
         "import conftest, pickle, sys; import test_search_sharded as t; "
         f"value = t.{call}; pickle.dump(value, open(sys.argv[1], 'wb'))"

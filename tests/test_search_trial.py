@@ -9,7 +9,7 @@ from jaxret.search.trial import LONG, PATIENCE, TIMES, Trial
 
 
 def ways_of(seconds, searches):
-    """The ways of so many searches, each of which takes this long."""
+    """The ways of a number of searches, each of which takes this long."""
     tried, ways = Trial(list(seconds)), []
     for _ in range(searches):
         ways.append(tried.way())

@@ -16,7 +16,7 @@ from jaxret.search.threads import Scratch, on_host_threads
 
 BUDGET = 2**29  # words that NumPy compares for one gallery: less than a second
 QUICK = 2**17  # words that NumPy compares in less time than it takes to start a program
-SMALL = 2**19  # words that NumPy compares with one query before a program's threads have woken up
+SMALL = 2**19  # words; one query among them is NumPy's, as waking a program's threads costs more
 HANDFUL = 4  # queries
 BYTES = 4  # beside a row during a search, about
 STRETCH = 2**20  # bytes of codes that are worked on at once: they fit a cache
