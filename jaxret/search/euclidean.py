@@ -4,7 +4,8 @@
 lower bounds on distances. The groups of rows with the smallest bounds are searched by direct
 differences; where the next group's bound is above the k-th distance so found, nothing was lost.
 A query that this does not prove is searched by direct differences alone. On a CPU, NumPy chooses
-the groups faster than XLA, and multiplies all rows by one query as fast as memory is read.
+the groups faster than XLA, and multiplies all rows by one query as fast as memory is read; many
+queries there take single rows for groups, those within a threshold that a sample gives (`sampled`).
 """
 
 import itertools
@@ -19,7 +20,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int32, UInt32
 
 from jaxret.codes import bit, mask_of_rows
-from jaxret.search import select, validate
+from jaxret.search import sampled, select, validate
+from jaxret.search.sampled import Sampled
 from jaxret.search.select import Compiled, noinline, on_cpu, smallest
 from jaxret.search.threads import least_on_host, on_host_threads
 from jaxret.search.vectors import TILE, direct, slack, squared_norms
@@ -61,19 +63,22 @@ def topk(
             return run(_ALL, query, mask, partial(_least_on_host, k=k))
         return run(partial(_SELECT, k=k), query, mask)
     if alone:
-        *found, certain = _one_on_host(query, mask, gallery, k)
+        ways = [partial(_one_on_host, gallery=gallery, k=k)]
     elif on_host:
-        near = _near_on_host(query, mask, gallery, **sizes, memory=memory)
-        *found, certain = select.gather(near, select.as_they_are)
+        ways = [partial(_near_on_host, gallery=gallery, **sizes, memory=memory)]
     else:
-        *found, certain = run(partial(_CERTIFIED if traced else _BOUNDED, **sizes), query, mask)
-    if not traced and not (certain := np.asarray(certain)).all():
+        ways = [partial(run, partial(_CERTIFIED if traced else _BOUNDED, **sizes))]
+    if on_host and (sample := _sample(query, mask, gallery, k, memory)):
+        ways.insert(0, partial(_near_by_sample, sample=sample, gallery=gallery, k=k, memory=memory))
+    ways.append(partial(run, partial(_EXACT, **sizes)))
+    *found, certain = ways.pop(0)(query, mask)
+    while not traced and not (certain := np.asarray(certain)).all():
         lost = np.flatnonzero(~certain)
-        mask = mask if mask is None or len(mask) == 1 else np.asarray(mask)[lost]
-        exact = run(partial(_EXACT, **sizes), np.asarray(query)[lost], mask)
-        found = [np.asarray(part).copy() for part in found]
-        for part, better in zip(found, exact, strict=False):
-            part[lost] = better
+        found, certain = [np.array(part) for part in found], certain.copy()
+        of_lost = mask if mask is None or len(mask) == 1 else np.asarray(mask)[lost]
+        better = ways.pop(0)(np.asarray(query)[lost], of_lost)
+        for part, own in zip((*found, certain), better, strict=True):
+            part[lost] = own
     distances, row = select.first(*found, k=wanted)
     return distances, row
 
@@ -88,15 +93,74 @@ def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, group
     return select.gather(found, finish)
 
 
-def _near_on_host(query, mask, gallery, *, k, group, memory):
-    """What `rerank` finds for each tile of queries, where the host chooses among the bounds.
+def _sample(query, mask, gallery, k, memory) -> Sampled | None:
+    """What tells how far to look, where many queries search among the same rows."""
+    rows, size, centre, low = gallery
+    if min(len(query), k) < sampled.LEAST or (mask is not None and len(mask) > 1):
+        return None
+    low = np.asarray(low)
+    there = int(size)
+    if mask is not None:
+        low = np.where(mask_of_rows(np.asarray(mask))[0], low, np.float32(np.inf))
+        there = np.count_nonzero(np.isfinite(low))
+    wanted = _wanted(k, single=True)
+    if wanted * LARGE > there:
+        return None
+    sample = Sampled(rows, centre, low, wanted)
+    return sample if sample.bytes_of_query * sampled.LEAST <= memory else None
 
-    It does so for one stretch of rows while the device bounds the next. Products gain from many
-    queries at once; differences lose, as the rows of many queries' groups fit no cache.
+
+def _near_by_sample(query, mask, *, sample: Sampled, gallery, k, memory):
+    """What `rerank` finds of the rows within each query's threshold."""
+    del mask  # the sample's rows are those that it leaves
+
+    def ranked():
+        per_query, near = sample.bytes_of_query, sampled.TILE * sample.bytes_of_query
+        for tile, count in select.tiles([query], per_query, memory, near, sampled.TILE):
+            row, cut, found = (part[:count] for part in sample.candidates(tile[0]))
+            cut = np.where(found, cut, -np.inf).astype(np.float32)
+            x = tile[0][:count]
+            yield from _ranked([x, None, row, cut[:, None]], gallery, k=k, group=1, memory=memory)
+
+    return select.gather(ranked(), partial(_first_on_host, k=k))
+
+
+def _ranked(tile, gallery, *, k, group, memory):
+    """The rows of the chosen groups by direct differences, for few queries at once.
+
+    Products gain from many queries, differences lose: the rows of many queries' groups fit no
+    cache.
     """
-    capacity, d = gallery[0].shape
+    per_query = _bytes_of_groups(gallery[0].shape[1], k, group)
+    for part, count in select.tiles(tile, per_query, min(memory, FRESH)):
+        query, words, groups, cut = part
+        found = _DIFFERENCES(query, words, *gallery[:3], groups, cut[:, 0], group=group)
+        yield found, count
+
+
+def _first_on_host(distances, row, bound, k):
+    """The k nearest rows of each query, and whether they are nearer than the bound of all others.
+
+    NumPy sorts a thousand in a fifth of the time that XLA needs.
+    """
+    nearest, place = least_on_host(np.asarray(distances), k)
+    row = np.where(place < 0, -1, np.take_along_axis(np.asarray(row), np.maximum(place, 0), axis=1))
+    bound = np.asarray(bound)
+    return nearest, row, (bound > nearest[:, -1]) | (bound == np.inf)
+
+
+def _near_on_host(query, mask, gallery, *, k, group, memory):
+    """What `rerank` finds, where the host chooses among the bounds.
+
+    It does so for one stretch of rows while the device bounds the next.
+    """
+    ranked = _groups_on_host(query, mask, gallery, k=k, group=group, memory=memory)
+    return select.gather(ranked, partial(_first_on_host, k=k))
+
+
+def _groups_on_host(query, mask, gallery, *, k, group, memory):
+    capacity = len(gallery[0])
     wanted = min(_wanted(k), capacity // group)
-    cached = min(memory, FRESH)
     stretch = min(STRETCH, capacity)
     starts = range(0, capacity, stretch)
 
@@ -120,9 +184,7 @@ def _near_on_host(query, mask, gallery, *, k, group, memory):
             chosen, cut = _cut(least, groups, wanted)
             parts = [*tile, chosen, cut[:, None]]
             parts = [part if part is None else part[:count] for part in parts]
-            for part, few in select.tiles(parts, _bytes_of_groups(d, k, group), cached):
-                x, words, groups, cut = part
-                yield _RERANK(x, words, *gallery[:3], groups, cut[:, 0], k=k, group=group), few
+            yield from _ranked(parts, gallery, k=k, group=group, memory=memory)
             best = []
 
 
@@ -197,8 +259,9 @@ def bounded(
     return *found[:2], found[2] | exact
 
 
-def _wanted(k):
-    return k + SPARE + k // 8
+def _wanted(k, single=False):
+    """How many groups are searched for k neighbors; bounds of single rows tell more."""
+    return k + SPARE + k // (32 if single else 8)
 
 
 def minima_by_query(
@@ -273,6 +336,26 @@ def rerank(
 
     cut is the least bound of the other groups.
     """
+    distances, row, bound = differences(query, mask, rows, size, centre, chosen, cut, group)
+    best = smallest(distances, k)
+    distances = jnp.take_along_axis(distances, best, axis=1)
+    row = jnp.where(jnp.isinf(distances), -1, jnp.take_along_axis(row, best, axis=1))
+    return distances, row, (bound > distances[:, -1]) | jnp.isposinf(bound)
+
+
+def differences(
+    query: Float32[Array, "q d"],
+    mask: UInt32[Array, "p v"] | None,
+    rows: Float[Array, "m d"],
+    size: Int32[Array, ""],
+    centre: Float32[Array, " d"],
+    chosen: Int32[Array, "q w"],
+    cut: Float32[Array, " q"],
+    group: int,
+) -> tuple[Float32[Array, "q r"], Int32[Array, "q r"], Float32[Array, " q"]]:
+    """The distances of the rows of each query's groups, infinite where there is none; the rows;
+    below what distance no row of the other groups can be, whose least bound is cut.
+    """
     words = jnp.full((1, len(rows) // 32), 0xFFFFFFFF, jnp.uint32) if mask is None else mask
     row = (chosen[:, :, None] * group + jnp.arange(group)[None, None]).reshape(len(query), -1)
     vectors = rows[row].astype(jnp.float32)
@@ -281,14 +364,9 @@ def rerank(
     )
     owner = jnp.arange(len(query))[:, None] if len(words) > 1 else 0
     there = (row < size) & bit(words[owner, row // 32], row % 32)
-    distances = jnp.where(there, distances, jnp.inf)
-    best = smallest(distances, k)
-    row = jnp.where(jnp.take_along_axis(there, best, axis=1), jnp.take_along_axis(row, best, 1), -1)
-    distances = jnp.take_along_axis(distances, best, axis=1)
-
     error = slack(rows.shape[1])
     bound = cut + squared_norms(query - centre[None]) * (1 - 2 * error)
-    return distances, row, (bound * (1 - error) > distances[:, -1]) | jnp.isinf(cut)
+    return jnp.where(there, distances, jnp.inf), row, bound * (1 - error)
 
 
 def _group_minima(
@@ -415,5 +493,6 @@ _EXACT = Compiled(partial(bounded, exact=True), ("k", "group"))
 _CERTIFIED = Compiled(certified, ("k", "group"))
 _MINIMA = Compiled(minima_by_query, ("rows_there", "group"))
 _RERANK = Compiled(rerank, ("k", "group"))
+_DIFFERENCES = Compiled(differences, ("group",))
 _ALL = Compiled(all_distances, ())
 _SELECT = Compiled(select_all, ("k",))

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float32, Int32, Shaped
+from jaxtyping import Float32, Int32, Integer, Shaped
 from numpy.typing import DTypeLike
+
+MOST = 2  # times as many as are wanted: so few are all sorted
 
 
 def cores() -> int:
@@ -60,22 +62,37 @@ def least_on_host(
     NumPy finds the k-th distance by vector instructions; few are left to sort. Distances must not
     be negative or NaN.
     """
-    count = distances.shape[1]
-    nearest, column = np.empty((len(distances), k), np.float32), np.empty((len(distances), k), "i4")
+    queries, count = distances.shape
+    nearest, column = np.empty((queries, k), np.float32), np.empty((queries, k), np.int32)
+    place = np.arange(count, dtype=np.uint64)
 
     def select(queries):
-        column_of_all = np.arange(count, dtype=np.uint64)
+        few = place
         for i in queries:
-            values, columns = distances[i], column_of_all
+            values = distances[i]
             if k < count:
-                columns = np.flatnonzero(values <= np.partition(values, k - 1)[k - 1])
-                values = values[columns]
-            # The bits of floats that are not negative are ordered as the floats are.
-            keys = values.view(np.uint32).astype(np.uint64) << 32 | columns.astype(np.uint64)
+                few = np.flatnonzero(values <= np.partition(values, k - 1)[k - 1])
+                values = values[few]
+            keys = _keys(values, few)
             keys.sort()
-            nearest[i] = (keys[:k] >> 32).astype(np.uint32).view(np.float32)
-            column[i] = keys[:k].astype(np.uint32).view(np.int32)
+            nearest[i], column[i] = _split(keys[:k])
 
-    on_host_threads(select, len(distances))
+    def sort(queries):  # one operation for many queries costs less than one for each
+        keys = _keys(distances[queries], place[None])
+        keys.sort(axis=1)
+        nearest[queries], column[queries] = _split(keys[:, :k])
+
+    on_host_threads(sort if MOST * k > count else select, queries)
     column[np.isinf(nearest)] = -1
     return nearest, column
+
+
+def _keys(values: Float32[np.ndarray, "..."], place: Integer[np.ndarray, "..."]) -> np.ndarray:
+    """Integers in the order of values, then of places; bits of floats that are not negative are
+    ordered as the floats are.
+    """
+    return values.view(np.uint32).astype(np.uint64) << 32 | place.astype(np.uint64)
+
+
+def _split(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (keys >> 32).astype(np.uint32).view(np.float32), keys.astype(np.uint32)
