@@ -19,6 +19,7 @@ from harness import flag
 # Terms of the objective; each is a flag, its weight.
 TERMS = ("classification", "quantisation", "cubic", "balance", "pairwise", "central")
 ADVICE = ("more --epochs", "our recipe in experiments/jimenez2017/ours.flags")
+WATCHED = 2000  # training images that are judged after each epoch
 VERSION = 2  # grows when the same flags compute something else
 
 
@@ -165,12 +166,14 @@ def watch(config: HasherConfig, hasher, protocol):
     """Return the function of params that gives further numbers of an epoch, or None."""
     if not config.watch:
         return None
-    return lambda params: classified(hasher, params, protocol, config.seed)
+    return lambda params: classified(hasher, params, protocol, config.seed, WATCHED)
 
 
-def classified(hasher, params, protocol, seed: int) -> dict[str, float]:
-    """Return the classifier's loss and accuracy on a sample of the training images, on queries."""
-    parts = {"train": report.sample(protocol.train), "test": protocol.query}
+def classified(
+    hasher, params, protocol, seed: int, count: int = report.MEASURED
+) -> dict[str, float]:
+    """Return the classifier's loss and accuracy on so many training images, and on the queries."""
+    parts = {"train": report.sample(protocol.train, count), "test": protocol.query}
     means = {part: report.measured(hasher, params, images, seed) for part, images in parts.items()}
     return {f"{name}/{part}": means[part][name] for name in ("loss", "accuracy") for part in parts}
 
