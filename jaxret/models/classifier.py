@@ -5,15 +5,17 @@ from collections.abc import Callable, Sequence
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from .layers import XAVIER, Conv, relu_pool
+from .layers import XAVIER, Conv, max_pool
 from .norm import BatchNorm
 
 
 class ConvTrunk(nn.Module):
     """Blocks of two 3 x 3 convolutions, pooling and dropout (Sahu n.d., figure 3).
 
-    Batch normalisation stands between convolution and ReLU. The features are the last map,
-    flattened: 2 x 2 x 512 = 2,048 numbers of an image of 32 x 32 pixels.
+    Batch normalisation follows the ReLU: before it, the maps that dropout is given would have means
+    far above their spread, and what normalisation then learns is the spread that dropout makes (Li
+    2018). The features are the last map, flattened: 2 x 2 x 512 = 2,048 numbers of an image of 32 x
+    32 pixels.
     """
 
     channels: Sequence[int] = (64, 128, 256, 512)  # of both convolutions of a block
@@ -22,12 +24,11 @@ class ConvTrunk(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
         def normalised(x, width):
-            x = Conv(width, use_bias=False)(x)
+            x = nn.relu(Conv(width)(x))
             return BatchNorm(use_running_average=not train, momentum=0.9)(x)
 
         for width, share in zip(self.channels, self.dropout, strict=True):
-            x = nn.relu(normalised(x, width))
-            x = relu_pool(normalised(x, width))
+            x = max_pool(normalised(normalised(x, width), width))
             x = nn.Dropout(share, deterministic=not train)(x)
         return x.reshape(len(x), -1)
 

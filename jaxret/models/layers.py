@@ -117,18 +117,28 @@ POOLS = {
 
 
 def relu_pool(x: Float[Array, "n h w c"], pool: str = "max") -> Float[Array, "n ch cw c"]:
-    """ReLU, then pooling in windows of 2 x 2.
-
-    If a side is odd, its last windows are cut off at the border: repeating the last row or column
-    changes neither the largest number nor the mean of such a window.
+    """ReLU, then pooling in windows of 2 x 2; see `max_pool` for odd sides.
 
     Raises ValueError if `pool` is not a key of POOLS.
     """
     check_choice("pool", pool, POOLS)
+    return POOLS[pool](_windows(x))
+
+
+def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n ch cw c"]:
+    """The largest number of each window of 2 x 2.
+
+    If a side is odd, its last windows are cut off at the border: repeating the last row or column
+    changes neither the largest number nor the mean of such a window.
+    """
+    return window_max(_windows(x))
+
+
+def _windows(x):
     if any(side % 2 for side in x.shape[1:3]):  # the gradient of no padding adds up maps of zeros
         x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
     n, h, w, c = x.shape
-    return POOLS[pool](x.reshape(n, h // 2, 2, w // 2, 2, c))
+    return x.reshape(n, h // 2, 2, w // 2, 2, c)
 
 
 def overlapping_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n ch cw c"]:
