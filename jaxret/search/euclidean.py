@@ -115,8 +115,9 @@ def _near_by_sample(query, mask, *, sample: Sampled, gallery, k, memory):
     del mask  # the sample's rows are those that it leaves
 
     def ranked():
-        per_query, near = sample.bytes_of_query, sampled.TILE * sample.bytes_of_query
-        for tile, count in select.tiles([query], per_query, memory, near, sampled.TILE):
+        # A tile's candidates are ranked before the next tile's are sought: it may have all memory.
+        parts = [query], sample.bytes_of_query, 2 * memory, 2 * memory, sampled.TILE
+        for tile, count in select.tiles(*parts):
             row, cut, found = (part[:count] for part in sample.candidates(tile[0]))
             cut = np.where(found, cut, -np.inf).astype(np.float32)
             x = tile[0][:count]
