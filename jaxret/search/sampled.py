@@ -23,9 +23,7 @@ TILE = 2048  # queries and
 STRETCH = 1024  # rows that are multiplied at once: 8 MB
 SHARE, SAMPLE = 64, 2**12  # a sample is a 64th of the rows, or so many
 CERTAIN = 4.0  # standard deviations
-KEPT = (
-    32  # bytes of a row that is within a threshold, while the rows of each query are put together
-)
+KEPT = 32  # bytes of a row within a threshold, while the rows of each query are put together
 
 
 class Candidates(NamedTuple):
