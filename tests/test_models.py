@@ -227,7 +227,7 @@ def test_a_classifier_describes_32_pixels_by_2048_numbers():
         lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), lambda z: z)
     )
     pairs = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512)]
-    convolutions = sum(9 * a * b + 2 * b for a, b in [*pairs, (512, 512)])  # norms in place of bias
+    convolutions = sum(9 * a * b + 3 * b for a, b in [*pairs, (512, 512)])  # a bias, and a norm
     dense = sum((a + 1) * b for a, b in [(2048, 4096), (4096, 4096), (4096, 4)])
     assert counted(variables["params"]) == convolutions + dense
 
