@@ -172,7 +172,7 @@ def watch(config: HasherConfig, hasher, protocol):
 def classified(
     hasher, params, protocol, seed: int, count: int = report.MEASURED
 ) -> dict[str, float]:
-    """Return the classifier's loss and accuracy on so many training images, and on the queries."""
+    """Return loss and accuracy of the classifier on `count` training images and on the queries."""
     parts = {"train": report.sample(protocol.train, count), "test": protocol.query}
     means = {part: report.measured(hasher, params, images, seed) for part, images in parts.items()}
     return {f"{name}/{part}": means[part][name] for name in ("loss", "accuracy") for part in parts}

@@ -6,7 +6,7 @@ import pytest
 from test_search_euclidean import assert_nearest, distances_of, galleries
 
 from jaxret import search
-from jaxret.search import euclidean, sampled
+from jaxret.search import sampled
 
 QUERIES, K = 300, 300
 
@@ -22,7 +22,7 @@ def samples(monkeypatch):
             drawn.append(found)
             return found
 
-    monkeypatch.setattr(euclidean, "Sampled", Noted)
+    monkeypatch.setattr(sampled, "Sampled", Noted)
     return drawn
 
 
@@ -42,7 +42,7 @@ def test_neighbors_are_exact(name, masked, samples):
         np.testing.assert_array_equal(found.indices, order)
 
 
-def test_thresholds_find_all_but_a_few_and_few_more_than_are_wanted(samples):
+def test_thresholds_hardly_ever_fail(samples):
     gallery = np.random.default_rng(0).normal(size=(30_000, 8)).astype(np.float32)
     search.euclidean_topk(gallery[:QUERIES], gallery, K)
     assert np.concatenate([found.found for found in samples]).mean() > 0.99

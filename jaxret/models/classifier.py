@@ -12,10 +12,9 @@ from .norm import BatchNorm
 class ConvTrunk(nn.Module):
     """Blocks of two 3 x 3 convolutions, pooling and dropout (Sahu n.d., figure 3).
 
-    Batch normalisation follows the ReLU: before it, the maps that dropout is given would have means
-    far above their spread, and what normalisation then learns is the spread that dropout makes (Li
-    2018). The features are the last map, flattened: 2 x 2 x 512 = 2,048 numbers of an image of 32 x
-    32 pixels.
+    Batch normalisation follows the ReLU. Where it stood before the ReLU, the network was far worse
+    in use than in training: the variances that it keeps are those with dropout (Li 2018). The
+    features are the last map, flattened: 2 x 2 x 512 = 2,048 numbers of an image of 32 x 32 pixels.
     """
 
     channels: Sequence[int] = (64, 128, 256, 512)  # of both convolutions of a block

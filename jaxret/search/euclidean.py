@@ -5,14 +5,11 @@ lower bounds on distances. The groups of rows with the smallest bounds are searc
 differences; where the next group's bound is above the k-th distance so found, nothing was lost.
 A query that this does not prove is searched by direct differences alone. On a CPU, NumPy chooses
 the groups faster than XLA, and multiplies all rows by one query as fast as memory is read; many
-queries there take single rows for groups, those within a threshold that a sample gives (`sampled`).
+queries for many neighbors search no groups but the rows that a sample points to (`sampled`).
 """
 
-import itertools
 import math
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +18,6 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, UInt32
 
 from jaxret.codes import bit, mask_of_rows
 from jaxret.search import sampled, select, validate
-from jaxret.search.sampled import Sampled
 from jaxret.search.select import Compiled, noinline, on_cpu, smallest
 from jaxret.search.threads import least_on_host, on_host_threads
 from jaxret.search.vectors import TILE, direct, slack, squared_norms
@@ -93,8 +89,8 @@ def _search(search, query, mask, finish=select.as_they_are, *, gallery, k, group
     return select.gather(found, finish)
 
 
-def _sample(query, mask, gallery, k, memory) -> Sampled | None:
-    """What tells how far to look, where many queries search among the same rows."""
+def _sample(query, mask, gallery, k, memory) -> sampled.Sampled | None:
+    """A sample of the rows, where it pays: for many queries that search among the same rows."""
     rows, size, centre, low = gallery
     if min(len(query), k) < sampled.LEAST or (mask is not None and len(mask) > 1):
         return None
@@ -106,11 +102,11 @@ def _sample(query, mask, gallery, k, memory) -> Sampled | None:
     wanted = _wanted(k, single=True)
     if wanted * LARGE > there:
         return None
-    sample = Sampled(rows, centre, low, wanted)
+    sample = sampled.Sampled(rows, centre, low, wanted)
     return sample if sample.bytes_of_query * sampled.LEAST <= memory else None
 
 
-def _near_by_sample(query, mask, *, sample: Sampled, gallery, k, memory):
+def _near_by_sample(query, mask, *, sample: sampled.Sampled, gallery, k, memory):
     """What `rerank` finds of the rows within each query's threshold."""
     del mask  # the sample's rows are those that it leaves
 
@@ -176,8 +172,7 @@ def _groups_on_host(query, mask, gallery, *, k, group, memory):
                 yield _MINIMA(*tile, *gallery, np.int32(start), **sizes), start, tile, count
 
     best = []
-    one_ahead: Iterator[Any] = itertools.chain(bounds(), [None])
-    for (minima, start, tile, count), _ in itertools.pairwise(one_ahead):
+    for minima, start, tile, count in select.one_ahead(bounds()):
         least, group_there = _smallest_on_host(np.asarray(minima), wanted + 1)
         best.append((least, group_there + start // group))
         if start == starts[-1]:
@@ -340,7 +335,7 @@ def rerank(
     distances, row, bound = differences(query, mask, rows, size, centre, chosen, cut, group)
     best = smallest(distances, k)
     distances = jnp.take_along_axis(distances, best, axis=1)
-    row = jnp.where(jnp.isinf(distances), -1, jnp.take_along_axis(row, best, axis=1))
+    row = jnp.take_along_axis(row, best, axis=1)
     return distances, row, (bound > distances[:, -1]) | jnp.isposinf(bound)
 
 
@@ -354,8 +349,10 @@ def differences(
     cut: Float32[Array, " q"],
     group: int,
 ) -> tuple[Float32[Array, "q r"], Int32[Array, "q r"], Float32[Array, " q"]]:
-    """The distances of the rows of each query's groups, infinite where there is none; the rows;
-    below what distance no row of the other groups can be, whose least bound is cut.
+    """The distances of the rows of each query's groups, and a bound on all other rows' distances.
+
+    cut is the least bound of the other groups. Where there is no row the distance is infinite and
+    the row -1.
     """
     words = jnp.full((1, len(rows) // 32), 0xFFFFFFFF, jnp.uint32) if mask is None else mask
     row = (chosen[:, :, None] * group + jnp.arange(group)[None, None]).reshape(len(query), -1)
@@ -367,7 +364,7 @@ def differences(
     there = (row < size) & bit(words[owner, row // 32], row % 32)
     error = slack(rows.shape[1])
     bound = cut + squared_norms(query - centre[None]) * (1 - 2 * error)
-    return jnp.where(there, distances, jnp.inf), row, bound * (1 - error)
+    return jnp.where(there, distances, jnp.inf), jnp.where(there, row, -1), bound * (1 - error)
 
 
 def _group_minima(

@@ -1,35 +1,33 @@
 """Many vectors at once on a CPU: a sample of the rows tells how far to look.
 
-The threshold of a query is the place in a random sample within which its neighbors lie, all but
-certainly: where they do not, the query is named, so that this costs time and no neighbor. The
-device multiplies; NumPy reads each table of products while a cache still holds it, and keeps what
-is within the thresholds, while the device multiplies the next.
+A query's threshold is a distance that a random sample of the rows gives: the query's neighbors are
+all but certainly nearer. A query for which that fails is reported, and is searched in another way.
+The device multiplies a stretch of rows by the queries; NumPy keeps the rows whose bounds are within
+the thresholds, while the device multiplies the next stretch.
 """
 
-import itertools
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int32, Int64
 
-from jaxret.search.select import Compiled
+from jaxret.search.rows import near
+from jaxret.search.select import Compiled, one_ahead
 from jaxret.search.threads import Scratch, cores, on_host_threads
 
-LEAST = 256  # queries, and neighbors of each: for fewer a sample costs more than it saves
-TILE = 2048  # queries and
-STRETCH = 1024  # rows that are multiplied at once: 8 MB
-SHARE, SAMPLE = 64, 2**12  # a sample is a 64th of the rows, or so many
-CERTAIN = 4.0  # standard deviations
-KEPT = 32  # bytes of a row within a threshold, while the rows of each query are put together
+LEAST = 256  # queries, and neighbors of each: with fewer a sample costs more than it saves
+TILE, STRETCH = 2048, 1024  # queries and rows that are multiplied at once: 8 MB
+SHARE, SAMPLE = 64, 2**12  # a sample is a 64th of the rows, but at least 4,096 rows
+CERTAIN = 4.0  # standard deviations above the mean that a count hardly ever exceeds
+KEPT = 32  # bytes that a row within a threshold takes until its query's candidates are chosen
 
 
 class Candidates(NamedTuple):
-    """Rows that may be near, for each query, in order.
+    """The rows with the least bounds, for each query, in order of rows.
 
-    cut is the least bound of all other rows. Where `found` is False, candidates are missing.
+    cut is the least bound of all other rows. Where `found` is False, the rows mean nothing.
     """
 
     row: Int32[np.ndarray, "q w"]
@@ -38,10 +36,9 @@ class Candidates(NamedTuple):
 
 
 class Sampled:
-    """A gallery of vectors, and a sample of them, for queries that want so many candidates.
+    """A gallery of vectors and a sample of them, for queries that each want `wanted` candidates.
 
-    low is the least of |x - centre|^2 of each row, infinite where there is none; a multiple of
-    STRETCH rows.
+    rows, centre and low are those of `vectors.place`; low is infinite for rows to leave out, too.
     """
 
     def __init__(
@@ -71,8 +68,7 @@ class Sampled:
             for start in self._starts:
                 yield _BOUNDS(query, self.rows, self.centre, low, start, size=STRETCH), start
 
-        one_ahead: Iterator[Any] = itertools.chain(tables(), [None])
-        for (table, start), _ in itertools.pairwise(one_ahead):
+        for table, start in one_ahead(tables()):
             kept.add(np.asarray(table), int(start))
         return kept.least(self.wanted)
 
@@ -104,7 +100,10 @@ def bounds_of_stretch(
     *,
     size: int,
 ) -> Float32[Array, "q s"]:
-    """The bounds of so many rows from start on, low - 2 x q: low is one more feature of x."""
+    """The bounds low - 2 x q of `size` rows from start on; low is one more feature of x.
+
+    `vectors.slack` allows for four times the rounding of a product of d features, so for that, too.
+    """
     seen = lax.dynamic_slice_in_dim(rows, start, size).astype(jnp.float32) - centre[None]
     seen = jnp.concatenate([seen, lax.dynamic_slice_in_dim(low, start, size)[:, None]], axis=1)
     factor = -2 * (query - centre[None])
@@ -112,7 +111,7 @@ def bounds_of_stretch(
     return jnp.dot(factor, seen.T, precision=lax.Precision.HIGHEST)
 
 
-_near = Scratch()
+_marks = Scratch()
 _BOUNDS = Compiled(bounds_of_stretch, ("size",))
 
 
@@ -137,12 +136,12 @@ class _Kept:
 
         def keep(here, kept):
             bounds, within, counts = table[here], self.within[here], self.counts[here]
-            near = _near.array(np.bool_, bounds.size).reshape(bounds.shape)
-            np.less_equal(bounds, within[:, None], out=near)
-            place = np.flatnonzero(near)
+            is_within = _marks.array(np.bool_, bounds.size).reshape(bounds.shape)
+            np.less_equal(bounds, within[:, None], out=is_within)
+            place = np.flatnonzero(is_within)
             owner, row = np.divmod(place.astype(np.uint32), np.uint32(STRETCH))
-            kept.append((owner.astype(np.uint16), row.astype(np.int32) + np.int32(start)))
-            kept[-1] += (bounds.reshape(-1)[place],)
+            row, value = row.astype(np.int32) + np.int32(start), bounds.reshape(-1)[place]
+            kept.append((owner.astype(np.uint16), row, value))
             counts += np.bincount(owner, minlength=len(counts))
             within[counts > self.most] = -np.inf
 
@@ -171,13 +170,13 @@ class _Kept:
 
 
 def _least(values: Float32[np.ndarray, " c"], wanted: int) -> Int64[np.ndarray, " w"]:
-    """Places of the least values, ascending."""
-    near = np.flatnonzero(values <= np.partition(values, wanted - 1)[wanted - 1])
-    if len(near) > wanted:  # of the greatest there are several
-        near = np.sort(near[np.argsort(values[near], kind="stable")[:wanted]])
-    return near
+    """Places of the least values, ascending; of equal ones the first."""
+    place = near(values, wanted)
+    if len(place) > wanted:
+        place = np.sort(place[np.argsort(values[place], kind="stable")[:wanted]])
+    return place
 
 
 def _hardly_more(expected: float | int) -> int:
-    """A count that is exceeded hardly ever where so many are expected."""
+    """A count that is hardly ever exceeded, given its mean."""
     return max(1, int(np.ceil(expected + CERTAIN * (np.sqrt(expected) + 1))))

@@ -1,5 +1,6 @@
 """What every search shares: its result, tiles of queries, stages that XLA must not merge."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -179,14 +180,15 @@ def _cut(array, queries, start, stop, size):
     return validate.namespace_of(part).pad(part, ((0, size - (stop - start)), (0, 0)))
 
 
+def one_ahead(results: Iterator) -> Iterator:
+    """Yield each result after the next has been asked for: the device computes that meanwhile."""
+    for result, _ in itertools.pairwise(itertools.chain(results, [None])):
+        yield result
+
+
 def gather(results: Iterator, finish: Callable) -> tuple:
     """Finish each tile's result while the next is computed, and put them together."""
-    done, waiting = [], []
-    for result, count in results:
-        waiting.append((result, count))
-        if len(waiting) == 2:
-            done.append(_finished(finish, *waiting.pop(0)))
-    done += [_finished(finish, *rest) for rest in waiting]
+    done = [_finished(finish, *result) for result in one_ahead(results)]
     return tuple(_joined(parts) for parts in zip(*done, strict=True))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer, Shaped
 from numpy.typing import DTypeLike
 
-MOST = 2  # times as many as are wanted: so few are all sorted
+FEW = 2  # numbers for each that is wanted: if there are no more, all are sorted
 
 
 def cores() -> int:
@@ -82,7 +82,7 @@ def least_on_host(
         keys.sort(axis=1)
         nearest[queries], column[queries] = _split(keys[:, :k])
 
-    on_host_threads(sort if MOST * k > count else select, queries)
+    on_host_threads(sort if count < FEW * k else select, queries)
     column[np.isinf(nearest)] = -1
     return nearest, column
 
