@@ -24,6 +24,7 @@ from jaxret.search.vectors import TILE, direct, slack, squared_norms
 
 CLUSTER = 32  # groups
 MANY = 64  # neighbors: beyond, groups are smaller on any device
+SORTED = 256  # neighbors: on the host NumPy sorts that many and more, XLA chooses fewer
 LARGE = 8  # from an eighth of the gallery on, no bound pays
 CHOICE = 4  # groups that are chosen among in the time of reading one number of a group
 NEAR = 4 * select.NEAR  # a product of matrices gains from more queries at once
@@ -119,27 +120,30 @@ def _near_by_sample(query, mask, *, sample: sampled.Sampled, gallery, k, memory)
             x = tile[0][:count]
             yield from _ranked([x, None, row, cut[:, None]], gallery, k=k, group=1, memory=memory)
 
-    return select.gather(ranked(), partial(_first_on_host, k=k))
+    return _gather_ranked(ranked(), k)
 
 
 def _ranked(tile, gallery, *, k, group, memory):
     """The rows of the chosen groups by direct differences, for few queries at once.
 
     Products gain from many queries, differences lose: the rows of many queries' groups fit no
-    cache.
+    cache. XLA chooses few neighbors; NumPy sorts a thousand in a fifth of its time.
     """
     per_query = _bytes_of_groups(gallery[0].shape[1], k, group)
+    search = _DIFFERENCES if k >= SORTED else partial(_RERANK, k=k)
     for part, count in select.tiles(tile, per_query, min(memory, FRESH)):
         query, words, groups, cut = part
-        found = _DIFFERENCES(query, words, *gallery[:3], groups, cut[:, 0], group=group)
-        yield found, count
+        yield search(query, words, *gallery[:3], groups, cut[:, 0], group=group), count
+
+
+def _gather_ranked(ranked, k):
+    """What `rerank` finds, from the tiles that `_ranked` yields."""
+    finish = partial(_first_on_host, k=k) if k >= SORTED else select.as_they_are
+    return select.gather(ranked, finish)
 
 
 def _first_on_host(distances, row, bound, k):
-    """The k nearest rows of each query, and whether they are nearer than the bound of all others.
-
-    NumPy sorts a thousand in a fifth of the time that XLA needs.
-    """
+    """The k nearest rows of each query, and whether all others' bound is above them."""
     nearest, place = least_on_host(np.asarray(distances), k)
     row = np.where(place < 0, -1, np.take_along_axis(np.asarray(row), np.maximum(place, 0), axis=1))
     bound = np.asarray(bound)
@@ -152,7 +156,7 @@ def _near_on_host(query, mask, gallery, *, k, group, memory):
     It does so for one stretch of rows while the device bounds the next.
     """
     ranked = _groups_on_host(query, mask, gallery, k=k, group=group, memory=memory)
-    return select.gather(ranked, partial(_first_on_host, k=k))
+    return _gather_ranked(ranked, k)
 
 
 def _groups_on_host(query, mask, gallery, *, k, group, memory):
