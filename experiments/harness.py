@@ -216,6 +216,8 @@ def load_data(config: Config) -> tuple[Any, int]:
         return protocol, overlap
     import vectors
 
+    if config.mirrors():
+        protocol = protocol._replace(train=vectors.with_mirrored(protocol.train))
     return vectors.of_protocol(protocol, config.extractor()), overlap
 
 

@@ -115,6 +115,10 @@ class Config:
         """Return which of jaxret.features.FEATURES a run hashes, "" for the images themselves."""
         return ""
 
+    def mirrors(self) -> bool:
+        """Return whether features of mirrored training images train too."""
+        return False
+
     def identity(self) -> dict[str, Any]:
         """Return what a run computes: the flags that a kept result or a checkpoint depends on."""
         return {

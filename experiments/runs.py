@@ -123,7 +123,7 @@ class _Told:
 
 def _images(config: Config) -> tuple[Any, ...]:
     names = config.dataset, config.protocol, config.data_dir, config.image_size
-    return *names, config.extractor()
+    return *names, config.extractor(), config.mirrors()
 
 
 def _training(config: Config) -> str:

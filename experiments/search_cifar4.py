@@ -35,6 +35,7 @@ OF_TRUNK = ("trunk", "two-stage")
 PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
 METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED, "last-blocks")
 FEATURES = "efficientnet-lite0@96"
+MAPS = ("efficientnet-lite0@160-block12", "efficientnet-lite0@224-block12")
 PUBLISHED = train_classifier.CONFIG.defaults()  # of the classifier
 ADVICE = ("--method=labels",)
 VERSION = 1  # grows when the same flags compute something else
@@ -48,9 +49,15 @@ class TwoStageConfig(harness.Config):
     dataset: str = flag("cifar4", "Read cifar4 or any other data set by name.", topic="data")
     method: str = flag("labels", "Make codes in this way.", METHODS, "model")
     features: str = flag(
-        FEATURES, "Take these features of the pretrained network, a key of jaxret.FEATURES; "
-        "last-blocks has its own.", topic="data",
+        FEATURES, "Take these features of the pretrained network, a key of jaxret.FEATURES.",
+        topic="data",
     )  # fmt: skip
+    maps: str = flag(
+        MAPS[0], "Train last-blocks on these maps of the pretrained network.", MAPS, "data"
+    )
+    mirror: bool = flag(
+        False, "Train on features or maps of mirrored training images, too.", topic="augmentation"
+    )
     dims: int = flag(64, "Give autoencoders' codes this many numbers.", topic="model")
     bits: int = flag(
         64, "Give codes of `photo`, `labels` and `last-blocks` this many bits.", topic="model"
@@ -96,6 +103,8 @@ class TwoStageConfig(harness.Config):
     ELSEWHERE = (*harness.Config.ELSEWHERE, "trunk")
     ADDED = harness.Config.ADDED | {
         "features": FEATURES,
+        "maps": MAPS[0],
+        "mirror": False,
         "channels": PUBLISHED["channels"],
         "dense": PUBLISHED["dense"],
         "trunk_learning_rate": PUBLISHED["learning_rate"],
@@ -113,16 +122,20 @@ class TwoStageConfig(harness.Config):
                 f"--channels must be {blocks + 1} whole numbers such as {PUBLISHED['channels']}, "
                 f"got {self.channels!r}"
             )
+        if self.mirror and not self.extractor():
+            raise ValueError(f"--mirror is for features, got --method={self.method}")
         if self.method in OF_TRUNK:
             classifier(self).check()
 
     def extractor(self) -> str:
         """See options.Config."""
         if self.method == "last-blocks":
-            from jaxret.hashers import recipes
-
-            return recipes.MAPS
+            return self.maps
         return self.features if self.method in PRETRAINED else ""
+
+    def mirrors(self) -> bool:
+        """See options.Config."""
+        return self.mirror
 
 
 CONFIG = TwoStageConfig

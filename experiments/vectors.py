@@ -48,6 +48,19 @@ def of_protocol(protocol: Any, name: str) -> Any:
     return protocol._replace(**{part: found[id(images)] for part, images in parts.items()})
 
 
+def with_mirrored(images: Any) -> Any:
+    """Return images and after them the same ones mirrored, left to right.
+
+    Args:
+        images: a data.ImageSet of u8[n h w c].
+    """
+    import numpy as np
+
+    both = np.concatenate([images.images, images.images[:, :, ::-1]])
+    labels = np.concatenate([images.labels] * 2)
+    return images._replace(images=both, labels=labels, names=images.names and images.names * 2)
+
+
 def vectors(extractor: Any, images: Any) -> Any:
     """Return the vectors of images, those of images that are not kept yet computed and kept.
 

@@ -27,6 +27,7 @@ SMALLER = {"channels": "16,32,64,128", "dense": "512", "trunk_learning_rate": 1e
 LAST_BLOCKS = {"method": "last-blocks"} | {
     name: recipes.ON_MAPS[name] for name in ("epochs", "batch_size", "learning_rate")
 }
+LAST_BLOCKS_224 = LAST_BLOCKS | {"maps": "efficientnet-lite0@224-block12"}
 F1 = {"dataset": "cifar4", "script": "search_cifar4"}
 ROWS = (
     Row("raw pixels", None, None, {"method": "pixels"}, "3,072 numbers"),
@@ -77,6 +78,10 @@ ROWS = (
     ),
     Row("bits from labels, last blocks", None, None, LAST_BLOCKS,
         "pretrained network, its last 4 blocks trained too, {bits} bits"),
+    Row("bits from labels, last blocks, 224 pixels", None, None, LAST_BLOCKS_224 | {"epochs": 3},
+        "pretrained network, its last 4 blocks trained too, {epochs} passes, {bits} bits"),
+    Row("bits from labels, last blocks, mirrored", None, None, LAST_BLOCKS_224 | {"mirror": True},
+        "the same, {epochs} passes over images and their mirror images, {bits} bits"),
 )  # fmt: skip
 
 INDEXES = {

@@ -27,6 +27,7 @@ FEATURES: dict[str, Callable[[], Extractor]] = {
     "efficientnet-lite0@160": functools.partial(efficientnet_lite0, 160),
     # maps, for the trunk that trains the blocks from there on; see models.trunks
     "efficientnet-lite0@160-block12": functools.partial(efficientnet_lite0, 160, 12),
+    "efficientnet-lite0@224-block12": functools.partial(efficientnet_lite0, 224, 12),
 }
 
 __all__ = [
