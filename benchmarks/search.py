@@ -120,16 +120,12 @@ def is_exact(ours: tuple, peer: tuple, query: np.ndarray, gallery: np.ndarray, b
     return exact
 
 
-def processor() -> dict[str, Any]:
-    """Return the processor's name, and whether it counts the bits of whole vectors (Linux)."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return {"cpu": platform.processor(), "vector_popcount": None}
-    fields = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", text, re.MULTILINE))
-    flags = (fields.get("flags") or fields.get("Features") or "").split()
-    counts = not {"avx512_vpopcntdq", "asimd"}.isdisjoint(flags)
-    return {"cpu": fields.get("model name", platform.machine()), "vector_popcount": counts}
+def processor_at_hand() -> dict[str, Any]:
+    """Return the processor's name, and whether it counts the bits of whole vectors."""
+    from jaxret.search import processor
+
+    name = processor.name() or platform.processor() or platform.machine()
+    return {"cpu": name, "vector_popcount": processor.counts_vectors()}
 
 
 def peak_growth(function: Callable[[], Any]) -> int | None:
@@ -255,7 +251,7 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
         share = len(peer_query) / q
         searches = {name: prepared(query, k) for name, prepared in own.items()}
         new = run_case(case, searches, peers, check, share, options.seconds)
-        rows += [row | {"peer_queries": len(peer_query)} | processor() for row in new]
+        rows += [row | {"peer_queries": len(peer_query)} | processor_at_hand() for row in new]
         timing.write(options.json, rows)
 
 

@@ -18,6 +18,7 @@ from jaxret.search import (
     hamming,
     host,
     passes,
+    processor,
     scan,
     select,
     threads,
@@ -318,10 +319,34 @@ def test_a_layout_numbers_rows_by_int32_and_refuses_more():
         search.lay_out(random_codes(0, 2, 32), 2**31)
 
 
-def test_words_are_added_up_in_a_loop_as_they_are_in_a_chain():
-    words = RNG(0).integers(0, 99, (300, 4), dtype=np.uint32)
-    found = passes.sum_of_words(300, lambda word: jnp.asarray(words)[word], (4,))
-    np.testing.assert_array_equal(found, words.sum(axis=0))
+@pytest.mark.parametrize(("adders", "counts"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("w", [1, 2, 3, 4, 8, 9, 31, 32, 128, 129, 300, 320])
+def test_bits_are_counted_alike_on_all_processors_in_a_loop_and_in_a_chain(
+    w, adders, counts, monkeypatch
+):
+    monkeypatch.setattr(passes.processor, "counts_vectors", lambda: counts)
+    words = np.concatenate([random_codes(w, w, 32 * 5), np.full((w, 1), 2**32 - 1, np.uint32)], 1)
+    found = passes.count_bits(w, lambda word: jnp.asarray(words)[word], (6,), adders)
+    np.testing.assert_array_equal(found, np.bitwise_count(words).sum(axis=0))
+    assert found[5] == 32 * w
+
+
+@pytest.mark.parametrize(
+    ("text", "counts", "name"),
+    [
+        ("model name\t: A\nflags\t\t: fpu avx2\nmodel name\t: B\n", False, "A"),
+        ("model name : A\nflags : avx512_vpopcntdq avx2\n", True, "A"),
+        ("Features\t: fp asimd\n", True, ""),
+        ("processor : 0\n", None, ""),
+        (None, None, ""),
+    ],
+)
+def test_a_processor_is_known_by_what_it_says(text, counts, name, tmp_path, monkeypatch):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    assert processor.counts_vectors.__wrapped__() is counts
+    assert processor.name.__wrapped__() == name
 
 
 def test_threads_are_as_many_as_the_cores_this_process_may_use(monkeypatch):

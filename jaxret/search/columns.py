@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, UInt, UInt32
 
 from jaxret.search import passes
@@ -36,10 +35,8 @@ class Columns(NamedTuple):
 
 
 def _distances(query: UInt32[Array, " w"], words: UInt32[Array, "w m"]) -> UInt[Array, " m"]:
-    distances = passes.sum_of_words(
-        len(words),
-        lambda word: lax.population_count(query[word] ^ words[word]),
-        words.shape[1:],
+    distances = passes.count_bits(
+        len(words), lambda word: query[word] ^ words[word], words.shape[1:], adders=True
     )
     return distances.astype(far_type(len(words)))
 

@@ -177,9 +177,9 @@ def sort_all(
 ) -> tuple[Int32[Array, "q k"], Int32[Array, "q k"]]:
     """The k nearest rows, by sorting all of them on the device."""
     rows = noinline(size >= 0, in_rows, codes)
-    distances = passes.sum_of_words(
+    distances = passes.count_bits(
         len(rows),
-        lambda word: lax.population_count(query[:, word, None] ^ rows[None, word]),
+        lambda word: query[:, word, None] ^ rows[None, word],
         (len(query), rows.shape[1]),
     )
     row = lax.broadcasted_iota(jnp.int32, distances.shape, 1)

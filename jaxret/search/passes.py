@@ -7,7 +7,7 @@ cache while all queries of the tile look at it, so nothing of a row's size is wr
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Int, Int32, Shaped, UInt, UInt32
 
 from jaxret.codes import bit
+from jaxret.search import processor, select
 from jaxret.search.blocks import CLUSTER, GROUP
 from jaxret.search.results import far_type
 
@@ -71,11 +72,9 @@ def _over_rows(query, codes, start, step):
     at_once = min(GROUP, 1 << max(0, (UNROLLED // words).bit_length() - 1))  # rows
 
     def distance(rows, row):
-        return sum_of_words(
+        return count_bits(
             words,
-            lambda word: lax.population_count(
-                query[None, :, word, None] ^ rows[:, None, word, row]
-            ),
+            lambda word: query[None, :, word, None] ^ rows[:, None, word, row],
             (codes.shape[0], len(query), codes.shape[3]),
         )
 
@@ -95,24 +94,58 @@ def _over_rows(query, codes, start, step):
     return lax.scan(fold, start, jnp.arange(0, GROUP, at_once))[0]
 
 
-def sum_of_words(
-    words: int, differing: Callable[[Any], UInt32[Array, "..."]], shape: tuple[int, ...]
+def count_bits(
+    words: int,
+    differing: Callable[[Any], UInt32[Array, "..."]],
+    shape: tuple[int, ...],
+    adders: bool = False,
 ) -> UInt32[Array, "..."]:
-    """Add up what differing(word) gives for each word; long codes do so in a loop of few terms.
+    """Count the bits that are set in differing(word) for all words; many words in a loop of few.
 
-    Compilation takes a time that grows with the terms in one chain: without the loop, minutes for
+    Compilation takes a time that grows with the words in one chain: without the loop, minutes for
     codes of 2,000 words.
+
+    A processor that cannot count the bits of whole vectors needs a dozen instructions for each
+    word. There adders may make a sum and a carry of every three words first, by five instructions
+    (Warren 2012), so that less is left to count. They pay where each result is written out; where
+    a loop folds many rows they run out of registers.
     """
+    adders = adders and not select.on_accelerator() and processor.counts_vectors() is False
+    count = _count_of_sums if adders else _count
     if words <= UNROLLED:
-        return functools.reduce(operator.add, map(differing, range(words)))
+        return count(map(differing, range(words)))
     at_once = UNROLLED // 4
     whole = words // at_once * at_once
 
     def add(step, total):
-        return total + sum(differing(step * at_once + word) for word in range(at_once))
+        return total + count(differing(step * at_once + word) for word in range(at_once))
 
     total = lax.fori_loop(0, whole // at_once, add, jnp.zeros(shape, jnp.uint32))
-    return total + sum(differing(word) for word in range(whole, words))
+    rest = range(whole, words)
+    return total + count(map(differing, rest)) if rest else total
+
+
+def _count(words: Iterable[UInt32[Array, "..."]]) -> UInt32[Array, "..."]:
+    return functools.reduce(operator.add, map(lax.population_count, words))
+
+
+def _count_of_sums(words: Iterable[UInt32[Array, "..."]]) -> UInt32[Array, "..."]:
+    words, weight, counts = list(words), 0, []
+    while words:
+        carries = []
+        while len(words) > 2:
+            sum_, carry = _carry_save(*words[:3])
+            words = [*words[3:], sum_]
+            carries.append(carry)
+        counts.append(_count(words) << weight)
+        words, weight = carries, weight + 1
+    return functools.reduce(operator.add, counts)
+
+
+def _carry_save(a, b, c):
+    """The sums of the bits at each place, and what they carry to the next."""
+    either = a ^ b
+    return either ^ c, a & b | either & c
 
 
 def by_cluster(values: Shaped[Array, "m q 64"]) -> Shaped[Array, "b 16 q 64"]:

@@ -121,11 +121,11 @@ def ascending(distinct: Int32[Array, "q k"]) -> Int32[Array, "q k"]:
 class Compiled:
     """A function under jit, with the widest vectors where a CPU runs it; plain while traced."""
 
-    def __init__(self, function: Callable, static: tuple[str, ...]):
-        """Name the arguments that are static."""
+    def __init__(self, function: Callable, static: tuple[str, ...], **settings: Any):
+        """Name the arguments that are static, and give other settings of jit."""
         options = {"xla_cpu_prefer_vector_width": "512"}  # XLA's default of 256 costs a third
-        self.plain = jax.jit(function, static_argnames=static)
-        self.wide = jax.jit(function, static_argnames=static, compiler_options=options)
+        self.plain = jax.jit(function, static_argnames=static, **settings)
+        self.wide = jax.jit(function, static_argnames=static, compiler_options=options, **settings)
 
     def __call__(self, *args, **static) -> Any:
         """Call it; compiler options are for the outermost jit only."""
