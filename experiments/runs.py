@@ -27,12 +27,16 @@ def kept_at(script: str, config: Config) -> Path:
 
     Values and not only changes, because a default may change; the version, because the code may. A
     flag that was added after results were kept would make all of them stale: CONFIG.ADDED gives for
-    such flags the value at which the script computes what it did before, which is left out.
+    such flags the value at which the script computes what it did before, which is left out. A
+    script whose runs build on those of others has a function builds_on of a run's flags, which
+    returns the versions of these by name.
     """
     added = getattr(type(config), "ADDED", {})
     values = {n: v for n, v in config.identity().items() if n not in added or v != added[n]}
-    version = importlib.import_module(script).VERSION
-    identity = json.dumps([script, version, values], sort_keys=True)
+    module = importlib.import_module(script)
+    others = module.builds_on(config) if hasattr(module, "builds_on") else {}
+    identity = [script, module.VERSION, values, *([others] if others else [])]
+    identity = json.dumps(identity, sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return Path(config.workdir) / "rows" / f"{digest}.json"
 
@@ -159,26 +163,27 @@ def train_and_score(
         overlap: how many queries are in the gallery.
         vmap_runs: how many runs may train in one vmapped program, at most.
     """
+    began = time.perf_counter()  # to make a hasher may be to train what it builds on
     runs = _groups(configs, _run)
     training = module.hasher(configs[0], protocol).training
     width = vmap_runs if training is not None and training.scan else 1
     positives = module.positives(configs[0], protocol.train.images)
     for start in range(0, len(runs), width):
         side_by_side = runs[start : start + width]
-        began = time.perf_counter()
         params = _fit(module, [run[0] for run in side_by_side], protocol, positives)
         each = (time.perf_counter() - began) / sum(map(len, side_by_side))
         for run, own in zip(side_by_side, params, strict=True):
             for config in run:
-                began = time.perf_counter()
+                scored = time.perf_counter()
                 hasher = module.hasher(config, protocol)
                 metrics = module.score(config, hasher, own, protocol, overlap)
                 metrics |= {"fit_seconds": each}
-                seconds = each + time.perf_counter() - began
+                seconds = each + time.perf_counter() - scored
                 yield (
                     config,
                     {"metrics": metrics, "vmap_runs": len(side_by_side), "seconds": seconds},
                 )
+        began = time.perf_counter()
 
 
 def _fit(module: ModuleType, configs: list[Config], protocol: Any, positives: Any) -> list[Any]:

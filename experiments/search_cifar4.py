@@ -141,6 +141,11 @@ class TwoStageConfig(harness.Config):
 CONFIG = TwoStageConfig
 
 
+def builds_on(config: TwoStageConfig) -> dict[str, int]:
+    """See runs.kept_at."""
+    return {"train_classifier": train_classifier.VERSION} if config.method in OF_TRUNK else {}
+
+
 def hasher(config: TwoStageConfig, protocol: Any) -> Any:
     """Return the hasher of a method, for a protocol's images or vectors."""
     from jaxret import features, hashers

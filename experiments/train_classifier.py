@@ -13,7 +13,7 @@ import sys
 import harness
 import training
 from harness import flag
-from train_hasher import positives, score, watch  # of any classifier
+from train_hasher import WATCHED, positives, score, watch  # of any classifier
 
 __all__ = ["positives", "score", "watch"]
 
@@ -52,7 +52,7 @@ class ClassifierConfig(harness.Config):
     )  # fmt: skip
     watch: bool = flag(
         False, "After each epoch log (and at the end draw) loss and accuracy on the queries and on "
-        "a sample of the training images.",
+        f"{WATCHED:,} of the training images.",
     )  # fmt: skip
     eval_k: int = flag(
         10, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"

@@ -105,7 +105,7 @@ class HasherConfig(harness.Config):
     data_parallel: bool = flag(False, "Split each batch over all devices.")
     watch: bool = flag(
         False, "After each epoch log (and at the end draw) the classifier's loss and accuracy on "
-        "the queries and on a sample of the training images.",
+        f"the queries and on {WATCHED:,} of the training images.",
     )  # fmt: skip
     eval_k: int = flag(
         1000, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
@@ -163,7 +163,10 @@ def positives(config: HasherConfig, images):
 
 
 def watch(config: HasherConfig, hasher, protocol):
-    """Return the function of params that gives further numbers of an epoch, or None."""
+    """Return the function of params that gives further numbers of an epoch, or None.
+
+    They are of WATCHED training images, those at the end of a run of report.MEASURED.
+    """
     if not config.watch:
         return None
     return lambda params: classified(hasher, params, protocol, config.seed, WATCHED)

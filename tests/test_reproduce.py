@@ -80,6 +80,18 @@ def test_tables_are_run_from_their_command(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "2" / "plots").exists()
 
 
+def test_tables_of_one_name_in_two_papers_are_both_kept(tmp_path, monkeypatch):
+    tables = {"tiny:1": small(TWO[0]), "other:1": small(TWO[0])}
+    monkeypatch.setattr(reproduce, "tables", lambda: tables)
+    config = reproduce.ReproduceConfig(
+        table="tiny,other:1", workdir=str(tmp_path), seeds=1, epochs=1, rows="none"
+    )
+    reproduce.main(config)
+    for paper in ("tiny", "other"):
+        result = json.loads((tmp_path / paper / "1" / "table.json").read_text())
+        assert result["table"] == f"{paper}:1"
+
+
 # With the real scripts.
 
 

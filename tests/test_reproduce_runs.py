@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import harness
 import pytest
 import runs
+import search_cifar4
 import table
 import tiny_script
 import train_vae
@@ -176,6 +179,31 @@ def test_a_run_is_kept_by_every_value_and_the_version_of_what_computes_it(monkey
     assert runs.kept_at("tiny_script", dataclasses.replace(config, resume=True)) == key
     monkeypatch.setattr(tiny_script, "VERSION", 2)
     assert runs.kept_at("tiny_script", config) != key
+
+
+def test_a_run_is_kept_by_the_version_of_what_it_builds_on(monkeypatch):
+    configs = [search_cifar4.CONFIG(method=method, workdir="w") for method in ("trunk", "labels")]
+    keys = [runs.kept_at("search_cifar4", config) for config in configs]
+    monkeypatch.setattr(search_cifar4.train_classifier, "VERSION", 0)
+    changed = [runs.kept_at("search_cifar4", config) for config in configs]
+    assert changed[0] != keys[0]
+    assert changed[1] == keys[1]
+
+
+def test_seconds_count_what_a_hasher_builds_on(monkeypatch):
+    monkeypatch.setattr(tiny_script, "hasher", _slow(tiny_script.hasher))
+    config = tiny("w")
+    protocol, overlap = harness.load_data(config)
+    ((_, result),) = runs.train_and_score(tiny_script, [config], protocol, overlap, 1)
+    assert result["seconds"] > 0.6  # made before training, for it and to score
+
+
+def _slow(make):
+    def made(*arguments):
+        time.sleep(0.2)
+        return make(*arguments)
+
+    return made
 
 
 def test_a_changed_default_does_not_return_what_the_old_one_computed():

@@ -357,6 +357,35 @@ def test_threads_are_as_many_as_the_cores_this_process_may_use(monkeypatch):
     assert sorted(seen) == list(range(10))
 
 
+@pytest.mark.parametrize("k", [3, 20, 30])
+def test_numbers_are_sorted_in_pieces_as_they_are_at_once(k, monkeypatch):
+    monkeypatch.setattr(threads, "AT_ONCE", 64)
+    distances = RNG(0).integers(0, 9, (21, 30)).astype(np.float32)
+    distances[:, 28:] = np.inf
+    nearest, place = threads.least_on_host(distances, k)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(nearest, np.take_along_axis(distances, order, axis=1))
+    np.testing.assert_array_equal(place, np.where(order < 28, order, -1))
+
+
+def test_only_two_results_are_there_at_once():
+    there, most = set(), []
+
+    class Result:
+        def __init__(self, number):
+            self.number = number
+            there.add(number)
+            most.append(len(there))
+
+        def __del__(self):
+            there.discard(self.number)
+
+    results = (((Result(i),), 1) for i in range(5))
+    (numbers,) = select.gather(results, lambda result: [np.array([result.number])])
+    np.testing.assert_array_equal(numbers, range(5))
+    assert max(most) == 2
+
+
 def test_a_layout_is_written_over_block_by_block_for_codes_and_vectors():
     for rows in (random_codes(0, 90, 32), RNG(0).normal(size=(90, 3)).astype(np.float32)):
         layout = search.lay_out(rows)

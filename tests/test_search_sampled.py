@@ -13,7 +13,7 @@ QUERIES, K = 300, 300
 
 @pytest.fixture
 def samples(monkeypatch):
-    """The samples that searches draw, in a list."""
+    """A list of the candidates that samples give searches."""
     drawn = []
 
     class Noted(sampled.Sampled):
@@ -78,6 +78,24 @@ def test_little_memory_and_a_mask_for_each_query_need_no_sample(samples):
     few = np.arange(len(gallery)) < 8 * K
     assert_nearest(search.euclidean_topk(query, gallery, K, mask=few), truth, K, few)
     assert not samples
+
+
+def test_a_tile_of_queries_stays_within_memory(samples, monkeypatch):
+    gallery = np.random.default_rng(7).normal(size=(9000, 4)).astype(np.float32)
+    at_once = []
+
+    class Counted(sampled.Sampled):
+        def candidates(self, query):
+            at_once.append(self.bytes + len(query) * self.bytes_of_query)
+            return super().candidates(query)
+
+    monkeypatch.setattr(sampled, "Sampled", Counted)
+    layout = search.lay_out(gallery)
+    for memory in (2**25, 2**26):
+        found = layout.topk(gallery[:2000], K, memory=memory)
+        assert_nearest(found, distances_of(gallery[:2000], gallery), K)
+        assert 0 < max(at_once) <= memory
+        at_once.clear()
 
 
 def test_rows_of_half_precision_and_more_queries_than_a_tile(samples, monkeypatch):

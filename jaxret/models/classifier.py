@@ -9,7 +9,7 @@ from .layers import XAVIER, Conv, max_pool
 from .norm import BatchNorm
 
 
-class ConvTrunk(nn.Module):
+class ConvBlocks(nn.Module):
     """Blocks of two 3 x 3 convolutions, pooling and dropout (Sahu n.d., figure 3).
 
     Batch normalisation follows the ReLU. Where it stood before the ReLU, the network was far worse
@@ -41,7 +41,7 @@ class ConvClassifier(nn.Module):
     dense: Sequence[int] = (4096, 4096)
 
     def setup(self) -> None:
-        self.trunk = ConvTrunk(tuple(self.channels), tuple(self.dropout))
+        self.trunk = ConvBlocks(tuple(self.channels), tuple(self.dropout))
         self.hidden = [nn.Dense(width, kernel_init=XAVIER) for width in self.dense]
         self.classifier = nn.Dense(self.num_classes, kernel_init=XAVIER)
 

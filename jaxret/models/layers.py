@@ -128,13 +128,15 @@ def relu_pool(x: Float[Array, "n h w c"], pool: str = "max") -> Float[Array, "n 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n ch cw c"]:
     """The largest number of each window of 2 x 2.
 
-    If a side is odd, its last windows are cut off at the border: repeating the last row or column
-    changes neither the largest number nor the mean of such a window.
+    If a side is odd, its last windows are cut off at the border.
     """
     return window_max(_windows(x))
 
 
 def _windows(x):
+    """Windows of 2 x 2; to repeat the last row or column of an odd side changes neither the
+    largest number nor the mean of its last windows.
+    """
     if any(side % 2 for side in x.shape[1:3]):  # the gradient of no padding adds up maps of zeros
         x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
     n, h, w, c = x.shape

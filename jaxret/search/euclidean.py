@@ -104,7 +104,7 @@ def _sample(query, mask, gallery, k, memory) -> sampled.Sampled | None:
     if wanted * LARGE > there:
         return None
     sample = sampled.Sampled(rows, centre, low, wanted)
-    return sample if sample.bytes_of_query * sampled.LEAST <= memory else None
+    return sample if sample.bytes + sample.bytes_of_query * sampled.LEAST <= memory else None
 
 
 def _near_by_sample(query, mask, *, sample: sampled.Sampled, gallery, k, memory):
@@ -113,7 +113,8 @@ def _near_by_sample(query, mask, *, sample: sampled.Sampled, gallery, k, memory)
 
     def ranked():
         # A tile's candidates are ranked before the next tile's are sought: it may have all memory.
-        parts = [query], sample.bytes_of_query, 2 * memory, 2 * memory, sampled.TILE
+        most = min((memory - sample.bytes) // sample.bytes_of_query, sampled.TILE)
+        parts = [query], sample.bytes_of_query, 2 * memory, 2 * memory, most
         for tile, count in select.tiles(*parts):
             row, cut, found = (part[:count] for part in sample.candidates(tile[0]))
             cut = np.where(found, cut, -np.inf).astype(np.float32)
@@ -178,6 +179,7 @@ def _groups_on_host(query, mask, gallery, *, k, group, memory):
     best = []
     for minima, start, tile, count in select.one_ahead(bounds()):
         least, group_there = _smallest_on_host(np.asarray(minima), wanted + 1)
+        del minima
         best.append((least, group_there + start // group))
         if start == starts[-1]:
             least, groups = (np.concatenate(parts, axis=1) for parts in zip(*best, strict=True))

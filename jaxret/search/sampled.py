@@ -11,9 +11,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Float32, Int32, Int64
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from jaxret.search.rows import near
+from jaxret.search.rows import least_rows
 from jaxret.search.select import Compiled, one_ahead
 from jaxret.search.threads import Scratch, cores, on_host_threads
 
@@ -39,6 +39,7 @@ class Sampled:
     """A gallery of vectors and a sample of them, for queries that each want `wanted` candidates.
 
     rows, centre and low are those of `vectors.place`; low is infinite for rows to leave out, too.
+    Beside them a search needs `bytes`, and `bytes_of_query` for each query.
     """
 
     def __init__(
@@ -49,15 +50,19 @@ class Sampled:
         wanted: int,
     ):
         self.rows, self.centre, self.low, self.wanted = rows, centre, low, wanted
-        there = np.flatnonzero(np.isfinite(low))
-        size = min(len(there), max(SAMPLE, len(there) // SHARE))
-        drawn = np.random.default_rng(0).choice(len(there), size, replace=False, shuffle=False)
-        self._drawn = there[drawn]
-        self._place = min(_hardly_more(wanted * size / len(there)), size) - 1
-        expected, share = self._place + 1, -(-len(there) // size)
+        is_there = np.isfinite(low)
+        there = int(np.count_nonzero(is_there))
+        size = min(there, max(SAMPLE, there // SHARE))
+        drawn = np.random.default_rng(0).choice(there, size, replace=False, shuffle=False)
+        leading = is_there[:there].all()
+        self._drawn = drawn if leading else np.flatnonzero(is_there)[drawn]
+        self._place = min(_hardly_more(wanted * size / there), size) - 1
+        expected, share = self._place + 1, -(-there // size)
+        self.bytes = (1 if leading else 9) * len(low) + 4 * size * rows.shape[1]
         self.bytes_of_query = 8 * STRETCH + KEPT * expected * share
         self._most = max(wanted, _hardly_more(expected) * share)
-        self._starts = (np.unique(there // STRETCH) * STRETCH).astype(np.int32)
+        stretches = np.flatnonzero(is_there.reshape(-1, STRETCH).any(axis=1))
+        self._starts = (stretches * STRETCH).astype(np.int32)
 
     def candidates(self, query: Float32[Array | np.ndarray, "q d"]) -> Candidates:
         """Return the candidates of each query, of at most TILE."""
@@ -70,12 +75,14 @@ class Sampled:
 
         for table, start in one_ahead(tables()):
             kept.add(np.asarray(table), int(start))
+            del table
         return kept.least(self.wanted)
 
     def _thresholds(self, query) -> Float32[np.ndarray, " q"]:
         """The bound at the threshold's place in the sample."""
         within, centre = np.empty(len(query), np.float32), np.asarray(self.centre)
-        sample = np.asarray(self.rows)[self._drawn].astype(np.float32) - centre
+        sample = np.asarray(self.rows)[self._drawn].astype(np.float32, copy=False)
+        sample -= centre
         low = self.low[self._drawn]
         at_once = max(cores(), TILE * STRETCH // len(sample))
         for first in range(0, len(query), at_once):
@@ -161,20 +168,12 @@ class _Kept:
             ends = np.cumsum(self.counts[here])
             for i in np.flatnonzero(found[here]):
                 own = slice(ends[i] - self.counts[here][i], ends[i])
-                row[here][i] = rows[own][_least(values[own], wanted)]
+                row[here][i] = rows[own][np.sort(least_rows(values[own], wanted))]
                 if ends[i] - own.start > wanted:
                     cut[here][i] = np.partition(values[own], wanted)[wanted]
 
         self._each(choose)
         return Candidates(row, cut, found)
-
-
-def _least(values: Float32[np.ndarray, " c"], wanted: int) -> Int64[np.ndarray, " w"]:
-    """Places of the least values, ascending; of equal ones the first."""
-    place = near(values, wanted)
-    if len(place) > wanted:
-        place = np.sort(place[np.argsort(values[place], kind="stable")[:wanted]])
-    return place
 
 
 def _hardly_more(expected: float | int) -> int:

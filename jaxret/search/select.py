@@ -1,7 +1,9 @@
 """What every search shares: its result, tiles of queries, stages that XLA must not merge."""
 
+import collections
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -182,13 +184,19 @@ def _cut(array, queries, start, stop, size):
 
 def one_ahead(results: Iterator) -> Iterator:
     """Yield each result after the next has been asked for: the device computes that meanwhile."""
-    for result, _ in itertools.pairwise(itertools.chain(results, [None])):
-        yield result
+    waiting = collections.deque()  # and nothing else holds a result: two fit the memory
+    for result in results:
+        waiting.append(result)
+        del result
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
 
 
 def gather(results: Iterator, finish: Callable) -> tuple:
     """Finish each tile's result while the next is computed, and put them together."""
-    done = [_finished(finish, *result) for result in one_ahead(results)]
+    done = list(itertools.starmap(partial(_finished, finish), one_ahead(results)))
     return tuple(_joined(parts) for parts in zip(*done, strict=True))
 
 

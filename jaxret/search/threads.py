@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer, Shaped
 from numpy.typing import DTypeLike
 
-FEW = 2  # numbers for each that is wanted: if there are no more, all are sorted
+FEW = 2  # numbers for each that is wanted: if there are fewer, all are sorted
+AT_ONCE = 2**17  # numbers that are sorted by one operation, in 3 MB
 
 
 def cores() -> int:
@@ -59,8 +60,8 @@ def least_on_host(
 ) -> tuple[Float32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
     """Return the k least distances of each row in order, and where they stand, -1 if infinite.
 
-    NumPy finds the k-th distance by vector instructions; few are left to sort. Distances must not
-    be negative or NaN.
+    NumPy finds the k-th distance by vector instructions, and few are left to sort, unless k is more
+    than half of a row. Distances must not be negative or NaN.
     """
     queries, count = distances.shape
     nearest, column = np.empty((queries, k), np.float32), np.empty((queries, k), np.int32)
@@ -78,9 +79,10 @@ def least_on_host(
             nearest[i], column[i] = _split(keys[:k])
 
     def sort(queries):  # one operation for many queries costs less than one for each
-        keys = _keys(distances[queries], place[None])
-        keys.sort(axis=1)
-        nearest[queries], column[queries] = _split(keys[:, :k])
+        for part in np.array_split(queries, -(-len(queries) * count // AT_ONCE) or 1):
+            keys = _keys(distances[part], place[None])
+            keys.sort(axis=1)
+            nearest[part], column[part] = _split(keys[:, :k])
 
     on_host_threads(sort if count < FEW * k else select, queries)
     column[np.isinf(nearest)] = -1
