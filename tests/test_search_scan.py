@@ -80,6 +80,24 @@ def test_little_memory_gives_the_same_in_tiles():
     assert_is_a_stable_sort(query, gallery, 300, mask, memory=20_000)
 
 
+@pytest.mark.parametrize("w", [2, 8, 10])
+@pytest.mark.parametrize("masked", [False, True])
+def test_many_tiles_share_the_memory_of_two(w, masked, monkeypatch):
+    monkeypatch.setattr(scan, "NEAR", 1)
+    query, gallery = words(0, 9, w, 9), words(1, 700, w, 60)
+    mask = RNG(0).random((9, 700)) < 0.7 if masked else None
+    into, places = scan._DISTANCES_INTO.wide, []
+
+    def noted(*args, **static):
+        places.append(args[-1].unsafe_buffer_pointer())
+        return into(*args, **static)
+
+    monkeypatch.setattr(scan._DISTANCES_INTO, "wide", noted)
+    assert_is_a_stable_sort(query, gallery, 300, mask)
+    assert len(places) == 9
+    assert len(set(places)) == 2
+
+
 def test_few_queries_of_codes_that_no_near_cache_holds_are_scanned(monkeypatch):
     gallery = search.lay_out(words(1, 900, 2, 60))
     seen = []

@@ -54,21 +54,19 @@ def _search(query, mask, codes, size, k, memory, exact):
     words = codes.shape[1] if exact else 1
     per_query = bytes_of_query(codes.shape[0] * LANES, words)
     most = max(1, NEAR // per_query)
-    kind = far_type(words)
-    # To touch fresh memory for each tile would take a sixth of the time.
-    reused: list[Array] | None = [] if len(query) > 2 * most else None
+    again, done = len(query) > 2 * most, []  # touching fresh memory takes a sixth of the time
 
     def compute(query, mask):
-        if reused is None:
+        if not again:
             return _DISTANCES.wide(query, mask, codes, there, exact=exact)
         shape = len(codes), len(query), GROUP, LANES
-        memory = reused.pop() if reused else jnp.zeros(shape, kind)
-        return _DISTANCES_INTO.wide(query, mask, codes, there, memory, exact=exact)
+        into = done.pop() if done else jnp.zeros(shape, far_type(words))
+        return _DISTANCES_INTO.wide(query, mask, codes, there, into, exact=exact)
 
     def finish(distances, count):
         found = nearest(np.asarray(distances)[:used], count, k)
-        if reused is not None:
-            reused.append(distances)
+        if again:
+            done.append(distances)
         return found
 
     found = (
@@ -126,16 +124,14 @@ def all_distances(
     return lax.dynamic_update_slice_in_dim(distances, last, start, axis=0)
 
 
-def distances_into(query, mask, codes, size, memory, exact):
-    """What `all_distances` returns, in the memory of what it returned before for equal shapes."""
-    del memory
+def distances_into(query, mask, codes, size, into, exact):
+    """What `all_distances` returns, in the memory of another array of its shape and type."""
+    del into
     return all_distances(query, mask, codes, size, exact)
 
 
 _DISTANCES = Compiled(all_distances, ("exact",))
-_DISTANCES_INTO = Compiled(
-    distances_into, ("exact",), donate_argnames=("memory",), keep_unused=True
-)
+_DISTANCES_INTO = Compiled(distances_into, ("exact",), donate_argnames=("into",), keep_unused=True)
 
 
 def nearest(
