@@ -124,7 +124,14 @@ def all_distances(
     return lax.dynamic_update_slice_in_dim(distances, last, start, axis=0)
 
 
-def distances_into(query, mask, codes, size, into, exact):
+def distances_into(
+    query: UInt32[Array, "q w"],
+    mask: UInt32[Array, "p v"] | None,
+    codes: UInt32[Array, "m w 32 64"],
+    size: Int32[Array, ""],
+    into: UInt[Array, "m q 32 64"],
+    exact: bool,
+) -> UInt[Array, "m q 32 64"]:
     """What `all_distances` returns, in the memory of another array of its shape and type."""
     del into
     return all_distances(query, mask, codes, size, exact)
