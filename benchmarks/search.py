@@ -120,7 +120,7 @@ def is_exact(ours: tuple, peer: tuple, query: np.ndarray, gallery: np.ndarray, b
     return exact
 
 
-def processor_at_hand() -> dict[str, Any]:
+def processor_fields() -> dict[str, Any]:
     """Return the processor's name, and whether it counts the bits of whole vectors."""
     from jaxret.search import processor
 
@@ -251,7 +251,7 @@ def _one_gallery(n: int, bits: int | None, width: int, cases, options, rows) -> 
         share = len(peer_query) / q
         searches = {name: prepared(query, k) for name, prepared in own.items()}
         new = run_case(case, searches, peers, check, share, options.seconds)
-        rows += [row | {"peer_queries": len(peer_query)} | processor_at_hand() for row in new]
+        rows += [row | {"peer_queries": len(peer_query)} | processor_fields() for row in new]
         timing.write(options.json, rows)
 
 

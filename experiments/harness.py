@@ -181,14 +181,11 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
+    from jaxret.search import processor
+
     affinity = getattr(os, "sched_getaffinity", None)  # a container may have few of the host's
     threads = len(affinity(0)) if affinity else os.cpu_count()
-    return f"cpu ({names[0] if names else platform.machine()}, {threads} threads)"
+    return f"cpu ({processor.name() or platform.machine()}, {threads} threads)"
 
 
 def _commit() -> str | None:

@@ -4,8 +4,8 @@
     python experiments/reproduce.py --table=torres2018:4.2 --workdir=runs/tables/4.2
 
 The work folder gets table.json, table.md and plots/table.png. Several tables, or all of a paper,
-get a folder each in it, those of several papers in one of their paper. A stopped command continues
-where it was, row by row.
+get a folder each in it, tables of several papers PAPER/TABLE. A stopped command continues where it
+was, row by row.
 """
 
 import dataclasses
@@ -136,7 +136,7 @@ def main(config: ReproduceConfig) -> None:
         return importlib.import_module(table.script).CONFIG(**of_images, **places)
 
     chosen = config.chosen()
-    documents = {name.split(":")[0] for name in chosen}
+    papers = {name.split(":")[0] for name in chosen}
     names = ("dataset", "protocol", "epochs")
     results = run_tables(
         chosen,
@@ -148,10 +148,10 @@ def main(config: ReproduceConfig) -> None:
         {name: getattr(config, name) for name in names if getattr(config, name)},
     )
     for name, result in results:
-        document, table = name.split(":")
+        paper, table = name.split(":")
         folder = Path(config.workdir)
-        if len(documents) > 1:  # two documents may have tables of one name
-            folder = folder / document
+        if len(papers) > 1:  # two papers may have tables of one name
+            folder = folder / paper
         if not config.names_one():
             folder = folder / table
         harness.write_whole(folder / "table.json", json.dumps(result, indent=1) + "\n")

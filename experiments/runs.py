@@ -1,8 +1,9 @@
 """Runs of a table's rows: trained, scored, and kept by everything that their scores depend on.
 
 A script is a module with CONFIG (the dataclass of its flags), VERSION (a number that grows when the
-script computes something else for the same flags), and the functions hasher, positives and score.
-Nothing here knows more of a model.
+script computes something else for the same flags), and the functions hasher, positives and score;
+builds_on, where its runs build on another script's (see `kept_at`). Nothing here knows more of a
+model.
 """
 
 import hashlib

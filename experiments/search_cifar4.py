@@ -33,6 +33,7 @@ from harness import flag
 
 OF_TRUNK = ("trunk", "two-stage")
 PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
+LEARNING = (*PRETRAINED[1:], "last-blocks")  # from features or maps
 METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED, "last-blocks")
 FEATURES = "efficientnet-lite0@96"
 MAPS = ("efficientnet-lite0@160-block12", "efficientnet-lite0@224-block12")
@@ -49,8 +50,8 @@ class TwoStageConfig(harness.Config):
     dataset: str = flag("cifar4", "Read cifar4 or any other data set by name.", topic="data")
     method: str = flag("labels", "Make codes in this way.", METHODS, "model")
     features: str = flag(
-        FEATURES, "Take these features of the pretrained network, a key of jaxret.FEATURES.",
-        topic="data",
+        FEATURES, "Take these features of the pretrained network, a key of jaxret.FEATURES, for "
+        "features, features-autoencoder, photo and labels.", topic="data",
     )  # fmt: skip
     maps: str = flag(
         MAPS[0], "Train last-blocks on these maps of the pretrained network.", MAPS, "data"
@@ -122,8 +123,12 @@ class TwoStageConfig(harness.Config):
                 f"--channels must be {blocks + 1} whole numbers such as {PUBLISHED['channels']}, "
                 f"got {self.channels!r}"
             )
-        if self.mirror and not self.extractor():
-            raise ValueError(f"--mirror is for features, got --method={self.method}")
+        if self.mirror and self.method not in LEARNING:
+            raise ValueError(
+                f"--mirror is for --method={', '.join(LEARNING)}, got --method={self.method}"
+            )
+        if self.maps != MAPS[0] and self.method != "last-blocks":
+            raise ValueError(f"--maps is for --method=last-blocks, got --method={self.method}")
         if self.method in OF_TRUNK:
             classifier(self).check()
 
@@ -143,6 +148,8 @@ CONFIG = TwoStageConfig
 
 def builds_on(config: TwoStageConfig) -> dict[str, int]:
     """See runs.kept_at."""
+    if config.method == "end-to-end":
+        return {"train_autoencoder": train_autoencoder.VERSION}
     return {"train_classifier": train_classifier.VERSION} if config.method in OF_TRUNK else {}
 
 

@@ -80,7 +80,7 @@ def test_little_memory_and_a_mask_for_each_query_need_no_sample(samples):
     assert not samples
 
 
-def test_a_tile_of_queries_stays_within_memory(samples, monkeypatch):
+def test_a_tile_of_queries_stays_within_memory_by_its_own_count(samples, monkeypatch):
     gallery = np.random.default_rng(7).normal(size=(9000, 4)).astype(np.float32)
     at_once = []
 

@@ -2,12 +2,14 @@
 
 import json
 
+import harness
 import numpy as np
 import pytest
 import search_cifar4
 import search_index
 import search_landmarks
 import search_tables
+import vectors
 from PIL import Image
 from scripts import in_process, refusal, run  # noqa: F401  (a fixture)
 
@@ -53,6 +55,29 @@ def test_a_smaller_classifier_is_trained_once_and_gives_the_features(tmp_path):
     assert "dense" in refusal(search_cifar4, tmp_path, "--method=two-stage", *flags, "--dense=9")
     assert second["accuracy"] == second["vote"]
     assert first["megabytes"] / second["megabytes"] == pytest.approx(4 / 3)
+
+
+def test_mirrored_images_follow_those_that_train(tmp_path):
+    digits = data.load("digits", "train")
+    both = vectors.with_mirrored(digits._replace(names=tuple(map(str, range(len(digits.labels))))))
+    n = len(digits.images)
+    np.testing.assert_array_equal(both.images[:n], digits.images)
+    np.testing.assert_array_equal(both.images[n:, :, ::-1], digits.images)
+    np.testing.assert_array_equal(both.labels, np.tile(digits.labels, 2))
+    assert both.names[n:] == both.names[:n]
+    for method, flag, said in (
+        ("pixels", "--mirror", "features-autoencoder, photo, labels, last-blocks"),
+        ("features", "--mirror", "got --method=features"),
+        ("labels", "--maps=efficientnet-lite0@224-block12", "--method=last-blocks, got"),
+    ):
+        assert said in refusal(search_cifar4, tmp_path, f"--method={method}", flag)
+
+
+def test_mirrored_images_are_not_searched(monkeypatch):
+    monkeypatch.setattr(vectors, "of_protocol", lambda protocol, name: protocol)
+    config = search_cifar4.CONFIG(dataset="digits", mirror=True, workdir="w")
+    protocol, _ = harness.load_data(config)
+    assert len(protocol.train.images) == 2 * len(protocol.gallery.images)
 
 
 def test_repeated_rows_begin_with_the_rows_themselves():

@@ -81,8 +81,8 @@ ROWS = (
         "pretrained network, its last 4 blocks trained too, {bits} bits"),
     Row("bits from labels, last blocks, 224 pixels", None, None, LAST_BLOCKS_224 | {"epochs": 3},
         "pretrained network, its last 4 blocks trained too, {epochs} passes, {bits} bits"),
-    Row("bits from labels, last blocks, mirrored", None, None, MIRRORED,
-        "the same, {epochs} passes over images and their mirror images, {bits} bits"),
+    Row("bits from labels, last blocks, 224 pixels, mirrored", None, None, MIRRORED,
+        "its last 4 blocks trained too, {epochs} passes, mirror images too, {bits} bits"),
 )  # fmt: skip
 
 INDEXES = {
@@ -119,7 +119,7 @@ TABLES = {
         "accuracy on four classes",
         (
             Row("the classifier", 0.927, {"method": "trunk"} | PUBLISHED, MIRRORED,
-                "pretrained network, its last 4 blocks trained too, a vote of 10 by {bits} bits"),
+                "pretrained, last blocks, 224 pixels, mirrored; a vote of 10 by {bits} bits"),
             Row("a smaller network", None, None, {"method": "trunk"} | SMALLER,
                 "channels {channels}, {trunk_epochs} passes"),
         ),

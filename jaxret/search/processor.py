@@ -10,19 +10,19 @@ COUNTING = {"avx512_vpopcntdq", "asimd"}  # of x86, of ARM
 
 @functools.cache
 def counts_vectors() -> bool | None:
-    """Return whether one instruction counts the bits of many words; None where no one says."""
-    found = re.search(r"^(?:flags|Features)\s*: (.*)$", _told(), re.MULTILINE)
+    """Return whether vector instructions count bits; None where the system does not tell."""
+    found = re.search(r"^(?:flags|Features)\s*: (.*)$", _cpuinfo(), re.MULTILINE)
     return not COUNTING.isdisjoint(found[1].split()) if found else None
 
 
 @functools.cache
 def name() -> str:
-    """Return the processor's name, "" where no one says."""
-    found = re.search(r"^model name\s*: (.*)$", _told(), re.MULTILINE)
+    """Return the processor's name, "" where the system does not tell."""
+    found = re.search(r"^model name\s*: (.*)$", _cpuinfo(), re.MULTILINE)
     return found[1] if found else ""
 
 
-def _told() -> str:
+def _cpuinfo() -> str:
     try:
         return CPUINFO.read_text()
     except OSError:

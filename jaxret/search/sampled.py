@@ -58,7 +58,7 @@ class Sampled:
         self._drawn = drawn if leading else np.flatnonzero(is_there)[drawn]
         self._place = min(_hardly_more(wanted * size / there), size) - 1
         expected, share = self._place + 1, -(-there // size)
-        self.bytes = (1 if leading else 9) * len(low) + 4 * size * rows.shape[1]
+        self.bytes = (1 if leading else 9) * len(low) + 6 * size * rows.shape[1]
         self.bytes_of_query = 8 * STRETCH + KEPT * expected * share
         self._most = max(wanted, _hardly_more(expected) * share)
         stretches = np.flatnonzero(is_there.reshape(-1, STRETCH).any(axis=1))

@@ -60,7 +60,8 @@ def _search(query, mask, codes, size, k, memory, exact):
         if not again:
             return _DISTANCES.wide(query, mask, codes, there, exact=exact)
         shape = len(codes), len(query), GROUP, LANES
-        into = done.pop() if done else jnp.zeros(shape, far_type(words))
+        (device,) = codes.devices()
+        into = done.pop() if done else jnp.zeros(shape, far_type(words), device=device)
         return _DISTANCES_INTO.wide(query, mask, codes, there, into, exact=exact)
 
     def finish(distances, count):

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32, Integer, Shaped
 from numpy.typing import DTypeLike
 
 FEW = 2  # numbers for each that is wanted: if there are fewer, all are sorted
-AT_ONCE = 2**17  # numbers that are sorted by one operation, in 3 MB
+AT_ONCE = 2**17  # numbers, or one row, that are sorted by one operation; 3 MB
 
 
 def cores() -> int:
