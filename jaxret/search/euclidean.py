@@ -113,13 +113,13 @@ def _near_by_sample(query, mask, *, sample: sampled.Sampled, gallery, k, memory)
 
     def ranked():
         # A tile's candidates are ranked before the next tile's are sought: it may have all memory.
-        most = min((memory - sample.bytes) // sample.bytes_of_query, sampled.TILE)
-        parts = [query], sample.bytes_of_query, 2 * memory, 2 * memory, most
-        for tile, count in select.tiles(*parts):
+        per_query = sample.bytes_of_query
+        most = min((memory - sample.bytes) // per_query, sampled.TILE)
+        for tile, count in select.tiles([query], per_query, 2 * memory, 2 * memory, most):
             row, cut, found = (part[:count] for part in sample.candidates(tile[0]))
             cut = np.where(found, cut, -np.inf).astype(np.float32)
-            x = tile[0][:count]
-            yield from _ranked([x, None, row, cut[:, None]], gallery, k=k, group=1, memory=memory)
+            parts = [tile[0][:count], None, row, cut[:, None]]
+            yield from _ranked(parts, gallery, k=k, group=1, memory=memory)
 
     return _gather_ranked(ranked(), k)
 
@@ -156,11 +156,10 @@ def _near_on_host(query, mask, gallery, *, k, group, memory):
 
     It does so for one stretch of rows while the device bounds the next.
     """
-    ranked = _groups_on_host(query, mask, gallery, k=k, group=group, memory=memory)
-    return _gather_ranked(ranked, k)
+    return _gather_ranked(_groups_on_host(query, mask, gallery, k, group, memory), k)
 
 
-def _groups_on_host(query, mask, gallery, *, k, group, memory):
+def _groups_on_host(query, mask, gallery, k, group, memory):
     capacity = len(gallery[0])
     wanted = min(_wanted(k), capacity // group)
     stretch = min(STRETCH, capacity)
@@ -169,9 +168,8 @@ def _groups_on_host(query, mask, gallery, *, k, group, memory):
     def bounds():
         # To choose many takes long, and is done while the device multiplies for the next tile.
         near = NEAR if k <= MANY else NEAR // 4
-        for tile, count in select.tiles(
-            [query, mask], _bytes_of_bounds(stretch, group), memory, near
-        ):
+        per_query = _bytes_of_bounds(stretch, group)
+        for tile, count in select.tiles([query, mask], per_query, memory, near):
             for start in starts:
                 sizes = {"rows_there": min(stretch, capacity - start), "group": group}
                 yield _MINIMA(*tile, *gallery, np.int32(start), **sizes), start, tile, count

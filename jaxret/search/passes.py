@@ -107,8 +107,8 @@ def count_bits(
 
     A processor that cannot count the bits of whole vectors needs a dozen instructions for each
     word. There adders may make a sum and a carry of every three words first, by five instructions
-    (Warren 2012), so that less is left to count. They pay where each result is written out; where
-    a loop folds many rows they run out of registers.
+    (Warren 2012), so that less is left to count. They pay where each result is written out, and
+    lose where a loop folds many rows.
     """
     adders = adders and not select.on_accelerator() and processor.counts_vectors() is False
     count = _count_of_sums if adders else _count

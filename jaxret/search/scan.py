@@ -54,7 +54,10 @@ def _search(query, mask, codes, size, k, memory, exact):
     words = codes.shape[1] if exact else 1
     per_query = bytes_of_query(codes.shape[0] * LANES, words)
     most = max(1, NEAR // per_query)
-    again, done = len(query) > 2 * most, []  # touching fresh memory takes a sixth of the time
+    again, done = (
+        len(query) > 2 * most,
+        [],
+    )  # touching fresh memory takes a tenth of the time and more
 
     def compute(query, mask):
         if not again:
@@ -94,15 +97,17 @@ def all_distances(
     mask: UInt32[Array, "p v"] | None,
     codes: UInt32[Array, "m w 32 64"],
     size: Int32[Array, ""],
+    into: UInt[Array, "m q 32 64"] | None = None,
     exact: bool = True,
 ) -> UInt[Array, "m q 32 64"]:
     """The distances to all rows as they lie in memory; if not exact, in bytes, those above `MOST`
-    as that.
+    as that. They take the place of an array that is given up, if there is one (`_DISTANCES_INTO`).
 
     The greatest value of the type stands for rows that the mask leaves out, and for those past the
     end in the last block that has rows; what later blocks hold means nothing. Without a mask only
     that block is looked at again: to compare all rows with the end doubles the time of short codes.
     """
+    del into  # nothing of it is read
     words, several = codes.shape[1], codes.shape[0]
     row = jnp.arange(GROUP, dtype=jnp.uint32)[None, None, :, None]
     kind = far_type(words) if exact else np.uint8
@@ -125,21 +130,8 @@ def all_distances(
     return lax.dynamic_update_slice_in_dim(distances, last, start, axis=0)
 
 
-def distances_into(
-    query: UInt32[Array, "q w"],
-    mask: UInt32[Array, "p v"] | None,
-    codes: UInt32[Array, "m w 32 64"],
-    size: Int32[Array, ""],
-    into: UInt[Array, "m q 32 64"],
-    exact: bool,
-) -> UInt[Array, "m q 32 64"]:
-    """What `all_distances` returns, in the memory of another array of its shape and type."""
-    del into
-    return all_distances(query, mask, codes, size, exact)
-
-
 _DISTANCES = Compiled(all_distances, ("exact",))
-_DISTANCES_INTO = Compiled(distances_into, ("exact",), donate_argnames=("into",), keep_unused=True)
+_DISTANCES_INTO = Compiled(all_distances, ("exact",), donate_argnames=("into",), keep_unused=True)
 
 
 def nearest(
