@@ -112,14 +112,14 @@ def finish(
         params: what it learned.
         protocol: a data.Protocol.
         overlap: query images that stand in the gallery.
-        history: the log's lines; none for what does not train.
+        history: the log's lines; none for what does not learn in epochs.
         record: "train" of metrics.json, but for the bound on the likelihood.
     """
     from jaxret.evaluate import describe
 
-    left = ["metrics.json", "log.jsonl", "checkpoints/"] if history else ["metrics.json"]
-    if _keep_encoder(workdir, config, hasher, params, protocol):
-        left.append("encoder/")
+    parts = {"metrics.json": True, "log.jsonl": history, "checkpoints/": hasher.training}
+    parts |= {"encoder/": _keep_encoder(workdir, config, hasher, params, protocol)}
+    left = [name for name, part in parts.items() if part]
     beside = ", and baselines" if config.baselines else ""
     print(f"scoring the search{beside}, then drawing ...", flush=True)
     metrics = script.score(config, hasher, params, protocol, overlap)

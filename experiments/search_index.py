@@ -164,8 +164,8 @@ def hasher(config: IndexConfig, protocol: Any) -> Any:
     sizes = SPACES.items()
     made = {name: photo_hasher(**size, features=config.features) for name, size in sizes}
 
-    def fit(key, images, labels=None):
-        del labels
+    def fit(key, images, labels=None, *, on_epoch=None):
+        del labels, on_epoch
         return {name: one.fit(key, images)[0] for name, one in made.items()}, {}
 
     def encode(params, images):

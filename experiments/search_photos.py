@@ -175,8 +175,8 @@ def extracted(extractor: Any, distance: str, centre: bool = False) -> Any:
         x = _features(extractor, images)
         return x / np.linalg.norm(x, axis=1, keepdims=True) if centre else x
 
-    def fit(key, images, labels=None):
-        del key, labels
+    def fit(key, images, labels=None, *, on_epoch=None):
+        del key, labels, on_epoch
         return {"mean": vectors(images).mean(axis=0) if centre else 0.0}, {}
 
     return Hasher(fit, lambda params, images: vectors(images) - params["mean"], distance)

@@ -56,8 +56,8 @@ def hasher(config: TimingConfig, protocol: Any) -> Any:
 
     network = train_hasher.hasher(config, protocol)
 
-    def fit(key: jax.Array, images: Any, labels: Any = None) -> tuple[Any, dict[str, float]]:
-        del labels
+    def fit(key: jax.Array, images: Any, labels: Any = None, *, on_epoch: Any = None) -> Any:
+        del labels, on_epoch
         return weights(train.start(network.training, key, images)), {}
 
     return network._replace(fit=fit, training=None)

@@ -13,6 +13,7 @@ A script is a module with
     bounds(config)                               -> whether nll_nats is of a likelihood   (may lack)
 """
 
+import functools
 import json
 import os
 import statistics
@@ -55,7 +56,7 @@ def main(config: harness.Config, script: ModuleType) -> None:
                 workdir, config, hasher, start, protocol.train, positives, watch
             )
         else:
-            params, history, record = _fit_at_once(config, hasher, protocol)
+            params, history, record = _fit_at_once(workdir, config, hasher, protocol)
         report.finish(workdir, config, script, hasher, params, protocol, overlap, history, record)
 
 
@@ -71,15 +72,26 @@ def checkpoint_seconds() -> float:
     return seconds
 
 
-def _fit_at_once(config: harness.Config, hasher: Any, protocol: Any) -> tuple[Any, list, dict]:
+def _fit_at_once(
+    workdir: harness.Workdir, config: harness.Config, hasher: Any, protocol: Any
+) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
+    """Fit a hasher that cannot be stopped and resumed; it may learn in epochs nevertheless."""
     import jax
 
+    images, history = protocol.train, workdir.history(until_step=0)  # none of an earlier try
+    progress = functools.cache(lambda: harness.Progress(len(images.images), config.epochs))
+    record = _recorder(workdir, history, lambda *told: progress()(*told))
     start = time.perf_counter()
-    key = jax.random.key(config.seed)
-    params, info = hasher.fit(key, protocol.train.images, protocol.train.labels)
-    seconds = time.perf_counter() - start
-    record = {"epochs": 0, "steps": 0, "seconds": seconds, "images_per_second": None, **info}
-    return params, [], record
+    try:
+        params, info = hasher.fit(
+            jax.random.key(config.seed), images.images, images.labels, on_epoch=record
+        )
+    finally:
+        if history:
+            progress().close()
+    told = {"epochs": len(history), "steps": history[-1]["steps"] if history else 0}
+    told |= {"seconds": time.perf_counter() - start}
+    return params, history, told | {"images_per_second": _rate(history)} | info
 
 
 def train(
@@ -112,19 +124,16 @@ def train(
 
     steps = train.steps_per_epoch(len(images.images), config.batch_size)
     state, history = _latest(workdir, state)
-    done = int(state.step) // steps
-    if done > config.epochs:
-        raise ValueError(
-            f"{workdir.path} holds a run of {done} epochs, which --epochs={config.epochs} cannot "
-            "shorten; choose another --workdir"
-        )
+    done = _epochs_done(workdir, int(state.step) // steps, config.epochs)
     progress = harness.Progress(steps * config.batch_size, config.epochs, done)
-    record, latest = _recorder(workdir, config, history, progress, watch), state
+    record, save = _recorder(workdir, history, progress, watch), _saver(workdir, config.epochs)
+    latest = state
 
     def on_epoch(state, info):
         nonlocal latest
         latest = state
         record(state, info)
+        save(state, info)
 
     try:
         if done < config.epochs:
@@ -151,20 +160,29 @@ def _latest(workdir: harness.Workdir, state: Any) -> tuple[Any, list[dict[str, A
     return state, workdir.history(until_step=int(state.step))
 
 
+def _epochs_done(workdir: harness.Workdir, done: int, epochs: int) -> int:
+    """The number of epochs that a folder holds; ValueError if a run is to have fewer."""
+    if done > epochs:
+        raise ValueError(
+            f"{workdir.path} holds a run of {done} epochs, which --epochs={epochs} cannot "
+            "shorten; choose another --workdir"
+        )
+    return done
+
+
 def _recorder(
     workdir: harness.Workdir,
-    config: harness.Config,
     history: list[dict[str, Any]],
-    progress: harness.Progress,
-    watch: Any,
+    progress: Callable[[int, dict[str, float], float], None],
+    watch: Any = None,
 ) -> Callable[[Any, Any], None]:
-    """The function that hears of each epoch: it shows it, logs it, and saves now and then."""
+    """The function that hears of each epoch: it logs it and shows it."""
     from jaxret.hashers import weights
 
-    seconds, saved = history[-1]["seconds"] if history else 0.0, time.monotonic()
+    seconds = history[-1]["seconds"] if history else 0.0
 
     def record(state, info):
-        nonlocal seconds, saved
+        nonlocal seconds
         seconds += info.seconds
         terms = {name: float(value) for name, value in info.terms.items()}
         terms |= watch(weights(state)) if watch else {}
@@ -173,21 +191,33 @@ def _recorder(
         line = {"epoch": info.epoch, "steps": info.steps, **terms, "images_per_second": rate}
         history.append(line | {"seconds": round(seconds, 3)})
         workdir.log(history[-1])
-        if info.epoch == config.epochs or time.monotonic() - saved > checkpoint_seconds():
+
+    return record
+
+
+def _saver(workdir: harness.Workdir, epochs: int) -> Callable[[Any, Any], None]:
+    """The function that keeps the state after an epoch, if the last kept one is old enough."""
+    saved = time.monotonic()
+
+    def save(state, info):
+        nonlocal saved
+        if info.epoch == epochs or time.monotonic() - saved > checkpoint_seconds():
             workdir.checkpoints.save(info.steps, state)
             saved = time.monotonic()
 
-    return record
+    return save
 
 
 def _times(history: list[dict[str, Any]], earlier: dict[str, Any]) -> dict[str, Any]:
     """Seconds, and the median rate over epochs; of an earlier metrics.json if the log is gone."""
     if not history:
         return {name: earlier.get(name) for name in ("seconds", "images_per_second")}
-    return {
-        "seconds": history[-1]["seconds"],
-        "images_per_second": statistics.median(line["images_per_second"] for line in history),
-    }
+    return {"seconds": history[-1]["seconds"], "images_per_second": _rate(history)}
+
+
+def _rate(history: list[dict[str, Any]]) -> float | None:
+    """The median rate over epochs."""
+    return statistics.median(line["images_per_second"] for line in history) if history else None
 
 
 def _mesh(config: harness.Config) -> Any:

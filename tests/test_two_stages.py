@@ -57,6 +57,20 @@ def test_a_smaller_classifier_is_trained_once_and_gives_the_features(tmp_path):
     assert first["megabytes"] / second["megabytes"] == pytest.approx(4 / 3)
 
 
+def test_an_autoencoder_of_features_leaves_its_loss_by_epoch(tmp_path):
+    flags = ("--dataset=digits", "--features=pixels", "--eval_k=20", "--epochs=2", "--dims=3")
+    for again in ((), ("--resume",)):  # it cannot go on: it learns anew
+        trained = run(
+            search_cifar4, tmp_path / "run", "--method=features-autoencoder", *flags, *again
+        )
+        log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in log] == [1, 2]
+        assert log[1]["mse"] < log[0]["mse"]
+        assert trained["train"]["epochs"] == 2
+        assert trained["train"]["images_per_second"] > 0
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_mirrored_images_follow_those_that_train(tmp_path):
     digits = data.load("digits", "train")
     both = vectors.with_mirrored(digits._replace(names=tuple(map(str, range(len(digits.labels))))))
