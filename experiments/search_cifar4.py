@@ -91,6 +91,9 @@ class TwoStageConfig(harness.Config):
     dense: str = flag(
         PUBLISHED["dense"], "Give the classifier's dense layers these widths.", topic="model"
     )
+    clean_statistics: bool = flag(
+        False, "Measure the classifier's batch statistics without dropout.", topic="training"
+    )
     trunk: str = flag(
         "", "Keep the classifier's run in this folder; the default is one in the work folder, each "
         "classifier its own. A stopped or shorter run goes on.",
@@ -109,6 +112,7 @@ class TwoStageConfig(harness.Config):
         "channels": PUBLISHED["channels"],
         "dense": PUBLISHED["dense"],
         "trunk_learning_rate": PUBLISHED["learning_rate"],
+        "clean_statistics": False,
     }
 
     def check(self) -> None:
@@ -131,6 +135,11 @@ class TwoStageConfig(harness.Config):
             raise ValueError(f"--maps is for --method=last-blocks, got --method={self.method}")
         if self.method in OF_TRUNK:
             classifier(self).check()
+        elif self.clean_statistics:
+            raise ValueError(
+                f"--clean_statistics is for --method={', '.join(OF_TRUNK)}, got "
+                f"--method={self.method}"
+            )
 
     def extractor(self) -> str:
         """See options.Config."""
@@ -194,7 +203,7 @@ def _end_to_end(config: TwoStageConfig) -> Any:
 
 def classifier(config: TwoStageConfig) -> train_classifier.ClassifierConfig:
     """Return the flags of the classifier's run."""
-    names = ("dataset", "protocol", "data_dir", "seed", "channels", "dense")
+    names = ("dataset", "protocol", "data_dir", "seed", "channels", "dense", "clean_statistics")
     wanted = train_classifier.CONFIG(
         **{name: getattr(config, name) for name in names},
         epochs=config.trunk_epochs,

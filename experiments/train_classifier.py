@@ -50,6 +50,10 @@ class ClassifierConfig(harness.Config):
         0.0, "Move training images by up to this share of their side, filling with 0.",
         topic="augmentation",
     )  # fmt: skip
+    clean_statistics: bool = flag(
+        False, "After each epoch measure the statistics of batch normalisation again, without "
+        "dropout, as they are in use.", topic="training",
+    )  # fmt: skip
     watch: bool = flag(
         False, "After each epoch log (and at the end draw) loss and accuracy on the queries and on "
         f"{WATCHED:,} of the training images.",
@@ -61,6 +65,7 @@ class ClassifierConfig(harness.Config):
     SCALARS = ("learning_rate", "decay")
     EVALUATION = ("eval_k",)
     ELSEWHERE = (*harness.Config.ELSEWHERE, "watch")
+    ADDED = harness.Config.ADDED | {"clean_statistics": False}
 
     def check(self) -> None:
         """See options.Config."""

@@ -296,3 +296,20 @@ def test_first_parameters_are_those_drawn_op_by_op_but_for_the_last_bit():
     inside = jax.jit(lambda key: train.start(training, key, IMAGES))(jax.random.key(3))
     for first in (alone, inside):
         chex.assert_trees_all_close(first.params, plain.params, rtol=1e-6)
+
+
+def test_a_state_is_settled_after_each_epoch_in_every_run():
+    def settle(state, images):
+        return state._replace(model_state={"seen": state.step * jnp.sum(images, dtype=jnp.float32)})
+
+    seen, training = [], train.Training(TRAINER, HYPER, epochs=2, batch_size=10, settle=settle)
+    keys = [jax.random.key(seed) for seed in range(2)]
+    one, _ = train.run(
+        training, keys[0], IMAGES, LABELS,
+        on_epoch=lambda state, info: seen.append(float(state.model_state["seen"])),
+    )  # fmt: skip
+    np.testing.assert_allclose(seen, [5.0 * IMAGES.sum(), 10.0 * IMAGES.sum()], rtol=1e-6)
+    many = train.run_all([training] * 2, keys, IMAGES, LABELS)
+    for state, _ in many:
+        assert float(state.model_state["seen"]) == float(one.model_state["seen"])
+    np.testing.assert_allclose(one.params["w"], many[0][0].params["w"], rtol=1e-5, atol=1e-6)

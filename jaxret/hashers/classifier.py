@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxret import augment, losses, train
@@ -24,6 +25,8 @@ from .base import (
 from .deep import check_labels
 from .pixels import scale
 
+MEASURED = 32  # batches whose statistics are measured after an epoch
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierSettings:
@@ -38,6 +41,8 @@ class ClassifierSettings:
     decay: float = 1e-6  # of the rate, which is divided by 1 + decay * steps, as Keras did
     epochs: int = 50
     batch_size: int = 128
+    # Whether the statistics for use are measured after each epoch, without dropout: see _settle.
+    clean_statistics: bool = False
 
     def check(self) -> None:
         """Raise ValueError with the rule and the value for settings that make no sense."""
@@ -97,6 +102,7 @@ def classifier_hasher(
         scan=jax.default_backend() != "cpu",  # see train.make_epoch_loop
         check=partial(check_labels, num_classes=num_classes),
         image_shape=image_shape,
+        settle=_settle(model, chosen) if chosen.clean_statistics else None,
     )
     options = train.convolution_options()
     return trained(
@@ -136,3 +142,28 @@ def _loss(model, settings, image_shape):
         return told["loss"], (model_state, told)
 
     return loss
+
+
+def _settle(model, settings):
+    """The function that measures batch statistics as they are in use.
+
+    Those of training are of maps with dropout, whose variance is larger (Li 2018). These are of
+    images as they are, drawn from the whole set, without dropout.
+    """
+    plain = model.clone(dropout=(0.0,) * len(settings.dropout), momentum=0.0)
+
+    @partial(jax.jit, compiler_options=train.convolution_options())
+    def measured(state, images):
+        return network.run_training(
+            plain, state.params, state.model_state, state.key, scale(images), _unchanged
+        )[1]
+
+    def settle(state, images):
+        size = min(settings.batch_size, len(images))
+        steps = min(MEASURED, len(images) // size)
+        rows = np.random.default_rng(0).permutation(len(images))[: steps * size]
+        batches = [measured(state, images[each]) for each in rows.reshape(steps, size)]
+        mean = jax.tree.map(lambda *values: sum(values) / steps, *batches)
+        return state._replace(model_state=mean)
+
+    return settle

@@ -19,12 +19,13 @@ class ConvBlocks(nn.Module):
 
     channels: Sequence[int] = (64, 128, 256, 512)  # of both convolutions of a block
     dropout: Sequence[float] = (0.25, 0.25, 0.5, 0.5)  # after each block
+    momentum: float = 0.9  # of the statistics that are kept for use
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
         def normalised(x, width):
             x = nn.relu(Conv(width)(x))
-            return BatchNorm(use_running_average=not train, momentum=0.9)(x)
+            return BatchNorm(use_running_average=not train, momentum=self.momentum)(x)
 
         for width, share in zip(self.channels, self.dropout, strict=True):
             x = max_pool(normalised(normalised(x, width), width))
@@ -39,9 +40,10 @@ class ConvClassifier(nn.Module):
     channels: Sequence[int] = (64, 128, 256, 512)
     dropout: Sequence[float] = (0.25, 0.25, 0.5, 0.5)
     dense: Sequence[int] = (4096, 4096)
+    momentum: float = 0.9
 
     def setup(self) -> None:
-        self.trunk = ConvBlocks(tuple(self.channels), tuple(self.dropout))
+        self.trunk = ConvBlocks(tuple(self.channels), tuple(self.dropout), self.momentum)
         self.hidden = [nn.Dense(width, kernel_init=XAVIER) for width in self.dense]
         self.classifier = nn.Dense(self.num_classes, kernel_init=XAVIER)
 

@@ -50,6 +50,7 @@ def fit(
     batches: Batches,
     scan: bool = True,
     mesh: Mesh | None = None,
+    settle: Callable[[TrainState, Array], TrainState] | None = None,
     on_epoch: Callable[[TrainState, EpochInfo], None] = lambda state, info: None,
 ) -> TrainState:
     """Train until the state has seen `epochs` epochs, those before a resume included.
@@ -66,6 +67,7 @@ def fit(
         scan: Whether an epoch is one program (see `make_epoch_loop`).
         mesh: With a mesh of one axis each batch is split over its devices; the state and the images
             are on every one.
+        settle: See `Training`.
         on_epoch: Called after each epoch, to log, draw progress and save.
 
     Raises:
@@ -73,14 +75,11 @@ def fit(
         TrainingError: A term of the loss is not finite; the message names the step.
     """
     num_images, runs = len(images), state.step.shape
-    steps = steps_per_epoch(num_images, batches.size)
-    positives = batches.positives
+    steps, positives = steps_per_epoch(num_images, batches.size), batches.positives
     _check_positives(positives, num_images)
     run_epoch = _epoch_runner(trainer, num_images, batches.size, runs, scan, mesh)
-    data = jnp.asarray(images), jnp.asarray(labels)
-    data += (None if positives is None else jnp.asarray(positives),)
-    hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
-    hyper["steps"] = jnp.full(runs, epochs * steps, jnp.float32)
+    data = tuple(x if x is None else jnp.asarray(x) for x in (images, labels, positives))
+    hyper = jax.tree.map(jnp.float32, {**hyper, "steps": np.full(runs, epochs * steps)})
     if mesh is not None:
         everywhere = NamedSharding(mesh, PartitionSpec())
         state, hyper, data = jax.device_put((state, hyper, data), everywhere)
@@ -91,6 +90,7 @@ def fit(
     for epoch in range(int(state.step.max()) // steps + 1, epochs + 1):
         start = time.perf_counter()
         state, terms = run_epoch(state, hyper, *data)
+        state = _settled(settle, state, data[0])
         terms = jax.device_get(terms)
         now = time.perf_counter()
         _check_finite(terms, (epoch - 1) * steps)
@@ -99,6 +99,12 @@ def fit(
         on_epoch(state, EpochInfo(epoch, epoch * steps, means, rate, now - waiting))
         waiting = time.perf_counter()
     return state
+
+
+def _settled(settle, state, images):
+    if settle is None:
+        return state
+    return (jax.vmap(settle, (0, None)) if state.step.ndim else settle)(state, images)
 
 
 def _check_positives(positives, num_images):

@@ -33,6 +33,8 @@ class Training(NamedTuple):
     # Raises ValueError for images and labels that the loss cannot learn from.
     check: Callable[[Any, Any], None] = lambda images, labels: None
     image_shape: tuple[int, ...] | None = None  # of an image or a vector; None: any
+    # (state, training images) -> the state after an epoch, with what is for use and not training.
+    settle: Callable[[TrainState, Array], TrainState] | None = None
 
 
 def start(training: Training, key: PRNGKeyArray, images: Any, labels: Any = None) -> TrainState:
@@ -188,6 +190,7 @@ def _trained(training, state, hyper, images, labels, positives, mesh, on_epoch):
         batches=Batches(training.batch_size, positives if training.pairs else None),
         scan=training.scan,
         mesh=mesh,
+        settle=training.settle,
         on_epoch=listen,
     )
     if rates:
