@@ -11,6 +11,7 @@ A script is a module with
     pictures(config, hasher, params, protocol)   -> name -> function that gives a figure  (may lack)
     watch(config, hasher, protocol)              -> (params -> numbers of an epoch)       (may lack)
     bounds(config)                               -> whether nll_nats is of a likelihood   (may lack)
+    builds_on(config)                            -> script -> VERSION of what it calls    (may lack)
 """
 
 import functools
@@ -79,6 +80,7 @@ def _fit_at_once(
     import jax
 
     images, history = protocol.train, workdir.history(until_step=0)  # none of an earlier try
+    # Made by the first epoch: most hashers have none.
     progress = functools.cache(lambda: harness.Progress(len(images.images), config.epochs))
     record = _recorder(workdir, history, lambda *told: progress()(*told))
     start = time.perf_counter()
