@@ -38,7 +38,7 @@ def common(
         hasher: what was fitted.
         params: what it learned.
         protocol: a data.Protocol.
-        history: the log's lines; none without a training.
+        history: the log's lines; none for what does not learn in epochs.
         title: data and run, for every picture.
         images: gives the protocol with the images that vectors are of; None: there are none.
     """

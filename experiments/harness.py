@@ -69,6 +69,7 @@ def run(
     if asks_for_help(arguments):
         print(help_text(config_class, sys.modules[config_class.__module__].__doc__), end="")
         return
+    config = None
     try:
         config = parse(config_class, arguments)
         _prepare_process()
@@ -79,7 +80,7 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        hint = "; --resume continues from the newest checkpoint" if _resumable(config_class) else ""
+        hint = "; --resume continues from the newest checkpoint" if _resumable(config) else ""
         print(f"stopped{hint}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -89,8 +90,9 @@ def run(
         sys.exit(f"error: {line}")
 
 
-def _resumable(config_class: type) -> bool:
-    return hasattr(config_class, "resume")
+def _resumable(config: Any) -> bool:
+    """Return whether a run has left a checkpoint."""
+    return hasattr(config, "resume") and any(Path(config.workdir).glob("checkpoints/[0-9]*"))
 
 
 def one_line(error: Exception) -> str | None:

@@ -94,19 +94,21 @@ def _model(config: LandmarksConfig, protocol: Any) -> Any:
     )  # fmt: skip
     validation = validating(protocol)
 
-    def fit(key, images, labels=None, **options):
+    def fit(key, images, labels=None, *, on_epoch=lambda state, info: None):
         best: list[Any] = [float("inf"), None]
         history = _histories.setdefault(config, [])
         history.clear()
 
-        def on_epoch(state, info):
+        def validate(state, info):
             params = hashers.weights(state)
             value = RANGE * report.measured(made, params, validation, config.seed)["mse"]
             history.append((RANGE * float(info.terms["mse"]), value))
             if value < best[0]:
                 best[:] = value, params
+            names = ("loss/training", "loss/validation")
+            on_epoch(state, info._replace(terms=dict(zip(names, history[-1], strict=True))))
 
-        _, info = made.fit(key, images, labels, on_epoch=on_epoch)
+        _, info = made.fit(key, images, labels, on_epoch=validate)
         return best[1], {**info, "loss/validation": best[0]}
 
     return made._replace(fit=fit, training=None)

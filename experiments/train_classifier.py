@@ -51,8 +51,8 @@ class ClassifierConfig(harness.Config):
         topic="augmentation",
     )  # fmt: skip
     clean_statistics: bool = flag(
-        False, "After each epoch measure the statistics of batch normalisation again, without "
-        "dropout, as they are in use.", topic="training",
+        False, "After each epoch measure the statistics of batch normalisation, by which images "
+        "are encoded, without dropout.", topic="training",
     )  # fmt: skip
     watch: bool = flag(
         False, "After each epoch log (and at the end draw) loss and accuracy on the queries and on "

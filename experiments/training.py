@@ -79,11 +79,13 @@ def _fit_at_once(
     """Fit a hasher that cannot be stopped and resumed; it may learn in epochs nevertheless."""
     import jax
 
-    images, history = protocol.train, workdir.history(until_step=0)  # none of an earlier try
+    images, start = protocol.train, time.time()
+    history = workdir.history(until_step=0)  # lines of an earlier try go
     # Made by the first epoch: most hashers have none.
-    progress = functools.cache(lambda: harness.Progress(len(images.images), config.epochs))
-    record = _recorder(workdir, history, lambda *told: progress()(*told))
-    start = time.perf_counter()
+    progress = functools.cache(
+        lambda: harness.Progress(len(images.images), config.epochs, since=start)
+    )
+    record = _recorder(workdir, history, lambda *epoch: progress()(*epoch))
     try:
         params, info = hasher.fit(
             jax.random.key(config.seed), images.images, images.labels, on_epoch=record
@@ -92,8 +94,8 @@ def _fit_at_once(
         if history:
             progress().close()
     told = {"epochs": len(history), "steps": history[-1]["steps"] if history else 0}
-    told |= {"seconds": time.perf_counter() - start}
-    return params, history, told | {"images_per_second": _rate(history)} | info
+    told |= {"seconds": time.time() - start, "images_per_second": _rate(history)}
+    return params, history, info | told
 
 
 def train(
@@ -126,7 +128,8 @@ def train(
 
     steps = train.steps_per_epoch(len(images.images), config.batch_size)
     state, history = _latest(workdir, state)
-    done = _epochs_done(workdir, int(state.step) // steps, config.epochs)
+    done = int(state.step) // steps
+    _check_epochs(workdir, done, config.epochs)
     progress = harness.Progress(steps * config.batch_size, config.epochs, done)
     record, save = _recorder(workdir, history, progress, watch), _saver(workdir, config.epochs)
     latest = state
@@ -162,14 +165,13 @@ def _latest(workdir: harness.Workdir, state: Any) -> tuple[Any, list[dict[str, A
     return state, workdir.history(until_step=int(state.step))
 
 
-def _epochs_done(workdir: harness.Workdir, done: int, epochs: int) -> int:
-    """The number of epochs that a folder holds; ValueError if a run is to have fewer."""
+def _check_epochs(workdir: harness.Workdir, done: int, epochs: int) -> None:
+    """Raise ValueError if a run is to have fewer epochs than its folder holds."""
     if done > epochs:
         raise ValueError(
             f"{workdir.path} holds a run of {done} epochs, which --epochs={epochs} cannot "
             "shorten; choose another --workdir"
         )
-    return done
 
 
 def _recorder(
@@ -178,7 +180,7 @@ def _recorder(
     progress: Callable[[int, dict[str, float], float], None],
     watch: Any = None,
 ) -> Callable[[Any, Any], None]:
-    """The function that hears of each epoch: it logs it and shows it."""
+    """The function that hears of each epoch, shows it and logs it."""
     from jaxret.hashers import weights
 
     seconds = history[-1]["seconds"] if history else 0.0

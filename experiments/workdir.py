@@ -189,7 +189,10 @@ class Workdir:
 class Progress:
     """Images seen, images/s, time left and loss terms: a bar on a terminal, lines elsewhere."""
 
-    def __init__(self, images_per_epoch: int, epochs: int, epochs_done: int = 0):
+    def __init__(
+        self, images_per_epoch: int, epochs: int, epochs_done: int = 0, since: float | None = None
+    ):
+        """Begin to show; since is the time.time() at which the work began, None for now."""
         self._per_epoch, self._epochs, self._first = images_per_epoch, epochs, epochs_done
         self._last_line = time.monotonic()
         self._bar = None
@@ -201,6 +204,7 @@ class Progress:
                 unit_scale=True,
                 dynamic_ncols=True,
             )
+            self._bar.start_t = self._bar.last_print_t = since or self._bar.start_t
 
     def __call__(self, epoch: int, terms: Mapping[str, float], images_per_second: float) -> None:
         """Show that an epoch is done."""

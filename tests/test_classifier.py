@@ -55,12 +55,3 @@ def test_a_stopped_run_with_clean_statistics_goes_on_as_if_it_had_not_stopped(cl
     again = fitted(2, state=fitted(1, clean_statistics=True), clean_statistics=True)
     chex.assert_trees_all_equal(again.params, clean.params)
     chex.assert_trees_all_equal(again.model_state, clean.model_state)
-
-
-def test_fewer_images_than_a_batch_settle_too():
-    hasher = hashers.classifier_hasher(
-        2, IMAGES.shape[1:], **SIZES, dropout=(0.5, 0.5), clean_statistics=True
-    )
-    state = train.start(hasher.training, jax.random.key(0), IMAGES)
-    settled = hasher.training.settle(state, IMAGES[:3])
-    chex.assert_tree_all_finite(settled.model_state)

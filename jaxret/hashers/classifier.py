@@ -25,7 +25,7 @@ from .base import (
 from .deep import check_labels
 from .pixels import scale
 
-MEASURED = 32  # batches whose statistics are measured after an epoch
+SETTLING = 32  # batches that statistics for encoding are measured on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ClassifierSettings:
     decay: float = 1e-6  # of the rate, which is divided by 1 + decay * steps, as Keras did
     epochs: int = 50
     batch_size: int = 128
-    # Whether the statistics for use are measured after each epoch, without dropout: see _settle.
+    # Whether the statistics for encoding are measured after each epoch, without dropout.
     clean_statistics: bool = False
 
     def check(self) -> None:
@@ -145,10 +145,10 @@ def _loss(model, settings, image_shape):
 
 
 def _settle(model, settings):
-    """The function that measures batch statistics as they are in use.
+    """The function that measures the batch statistics that codes are normalised by.
 
-    Those of training are of maps with dropout, whose variance is larger (Li 2018). These are of
-    images as they are, drawn from the whole set, without dropout.
+    Those that training keeps are of maps with dropout, whose variance is larger (Li 2018). These
+    are of some images of the whole set, as they are, without dropout.
     """
     plain = model.clone(dropout=(0.0,) * len(settings.dropout), momentum=0.0)
 
@@ -159,8 +159,8 @@ def _settle(model, settings):
         )[1]
 
     def settle(state, images):
-        size = min(settings.batch_size, len(images))
-        steps = min(MEASURED, len(images) // size)
+        size = settings.batch_size
+        steps = min(SETTLING, len(images) // size)
         rows = np.random.default_rng(0).permutation(len(images))[: steps * size]
         batches = [measured(state, images[each]) for each in rows.reshape(steps, size)]
         mean = jax.tree.map(lambda *values: sum(values) / steps, *batches)

@@ -71,15 +71,16 @@ def fit(
         on_epoch: Called after each epoch, to log, draw progress and save.
 
     Raises:
-        ValueError: The batch size or the positives do not fit the images, or a sweep without scan.
+        ValueError: The batch size or the positives do not fit the images; a sweep without scan.
         TrainingError: A term of the loss is not finite; the message names the step.
     """
     num_images, runs = len(images), state.step.shape
-    steps, positives = steps_per_epoch(num_images, batches.size), batches.positives
-    _check_positives(positives, num_images)
+    steps = steps_per_epoch(num_images, batches.size)
+    _check_positives(batches.positives, num_images)
     run_epoch = _epoch_runner(trainer, num_images, batches.size, runs, scan, mesh)
-    data = tuple(x if x is None else jnp.asarray(x) for x in (images, labels, positives))
-    hyper = jax.tree.map(jnp.float32, {**hyper, "steps": np.full(runs, epochs * steps)})
+    data = tuple(x if x is None else jnp.asarray(x) for x in (images, labels, batches.positives))
+    hyper = {**hyper, "steps": np.full(runs, epochs * steps)}
+    hyper = {name: jnp.asarray(value, jnp.float32) for name, value in hyper.items()}
     if mesh is not None:
         everywhere = NamedSharding(mesh, PartitionSpec())
         state, hyper, data = jax.device_put((state, hyper, data), everywhere)
@@ -90,13 +91,12 @@ def fit(
     for epoch in range(int(state.step.max()) // steps + 1, epochs + 1):
         start = time.perf_counter()
         state, terms = run_epoch(state, hyper, *data)
-        state = _settled(settle, state, data[0])
         terms = jax.device_get(terms)
-        now = time.perf_counter()
+        rate = steps * batches.size * max(1, int(np.prod(runs))) / (time.perf_counter() - start)
         _check_finite(terms, (epoch - 1) * steps)
-        rate = steps * batches.size * max(1, int(np.prod(runs))) / (now - start)
+        state = _settled(settle, state, data[0])
         means = {name: value.mean(axis=-1) for name, value in terms.items()}
-        on_epoch(state, EpochInfo(epoch, epoch * steps, means, rate, now - waiting))
+        on_epoch(state, EpochInfo(epoch, epoch * steps, means, rate, time.perf_counter() - waiting))
         waiting = time.perf_counter()
     return state
 
@@ -104,7 +104,8 @@ def fit(
 def _settled(settle, state, images):
     if settle is None:
         return state
-    return (jax.vmap(settle, (0, None)) if state.step.ndim else settle)(state, images)
+    settle = jax.vmap(settle, (0, None)) if state.step.ndim else settle
+    return jax.block_until_ready(settle(state, images))
 
 
 def _check_positives(positives, num_images):

@@ -33,7 +33,7 @@ class Training(NamedTuple):
     # Raises ValueError for images and labels that the loss cannot learn from.
     check: Callable[[Any, Any], None] = lambda images, labels: None
     image_shape: tuple[int, ...] | None = None  # of an image or a vector; None: any
-    # (state, training images) -> the state after an epoch, with what is for use and not training.
+    # (state, training images) -> the same state after an epoch, but for what only encoding uses.
     settle: Callable[[TrainState, Array], TrainState] | None = None
 
 
