@@ -21,7 +21,7 @@ TERMS = {  # of training: name -> the field's words, unit
     "kl": ("KL divergence to the prior", "nats per image"),
     "marginal_kl": ("KL divergence of the batch's mean code to the prior", "nats"),
     "ntxent": ("contrastive loss (NT-Xent)", "nats per image"),
-    "mse": ("reconstruction, squared error", "squared error per pixel"),
+    "mse": ("reconstruction, squared error", "mean squared error"),
     "bce": ("reconstruction, binary cross-entropy", "nats per pixel"),
     "accuracy": ("classification accuracy", "share of images"),
     "classification": ("classification, cross-entropy", "nats per image"),
