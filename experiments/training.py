@@ -79,11 +79,11 @@ def _fit_at_once(
     """Fit a hasher that cannot be stopped and resumed; it may learn in epochs nevertheless."""
     import jax
 
-    images, start = protocol.train, time.time()
+    images, since, start = protocol.train, time.time(), time.perf_counter()
     history = workdir.history(until_step=0)  # lines of an earlier try go
     # Made by the first epoch: most hashers have none.
     progress = functools.cache(
-        lambda: harness.Progress(len(images.images), config.epochs, since=start)
+        lambda: harness.Progress(len(images.images), config.epochs, since=since)
     )
     record = _recorder(workdir, history, lambda *epoch: progress()(*epoch))
     try:
@@ -94,7 +94,7 @@ def _fit_at_once(
         if history:
             progress().close()
     told = {"epochs": len(history), "steps": history[-1]["steps"] if history else 0}
-    told |= {"seconds": time.time() - start, "images_per_second": _rate(history)}
+    told |= {"seconds": time.perf_counter() - start, "images_per_second": _rate(history)}
     return params, history, info | told
 
 

@@ -20,7 +20,7 @@ KERAS = CODE | {"batch_size": 256}
 ADADELTA = KERAS | {"optimizer": "adadelta", "learning_rate": 1.0}
 ADAM = {"batch_size": 128, "learning_rate": 2e-3, "learning_rate_end": 1e-5}
 
-PUBLISHED = {"trunk_epochs": 21}  # over three hours of a core; the document does not say
+PUBLISHED = {"trunk_epochs": 21}  # over three hours of a core; how many were published is not known
 TWO_STAGE = {"method": "two-stage", "epochs": 50}
 SMALLER = {"channels": "16,32,64,128", "dense": "512", "trunk_learning_rate": 1e-3,
            "trunk_epochs": 25, "clean_statistics": True}  # fmt: skip
