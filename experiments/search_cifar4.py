@@ -32,6 +32,7 @@ import vectors
 from harness import flag
 
 OF_TRUNK = ("trunk", "two-stage")
+OF_TRUNK_ALONE = ("clean_statistics", "ema")  # flags that nothing else here has
 PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
 LEARNING = (*PRETRAINED[1:], "last-blocks")  # from features or maps
 METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED, "last-blocks")
@@ -94,6 +95,10 @@ class TwoStageConfig(harness.Config):
     clean_statistics: bool = flag(
         False, "Measure the classifier's batch statistics without dropout.", topic="training"
     )
+    ema: float = flag(
+        0.0, "Take the mean of the classifier's weights that keeps this much each step.",
+        topic="training",
+    )  # fmt: skip
     trunk: str = flag(
         "", "Keep the classifier's run in this folder; the default is one in the work folder, each "
         "classifier its own. A stopped or shorter run goes on.",
@@ -113,6 +118,7 @@ class TwoStageConfig(harness.Config):
         "dense": PUBLISHED["dense"],
         "trunk_learning_rate": PUBLISHED["learning_rate"],
         "clean_statistics": False,
+        "ema": 0.0,
     }
 
     def check(self) -> None:
@@ -135,11 +141,13 @@ class TwoStageConfig(harness.Config):
             raise ValueError(f"--maps is for --method=last-blocks, got --method={self.method}")
         if self.method in OF_TRUNK:
             classifier(self).check()
-        elif self.clean_statistics:
-            raise ValueError(
-                f"--clean_statistics is for --method={', '.join(OF_TRUNK)}, got "
-                f"--method={self.method}"
-            )
+        else:
+            for name in OF_TRUNK_ALONE:
+                if getattr(self, name):
+                    raise ValueError(
+                        f"--{name} is for --method={', '.join(OF_TRUNK)}, got "
+                        f"--method={self.method}"
+                    )
 
     def extractor(self) -> str:
         """See options.Config."""
@@ -203,7 +211,7 @@ def _end_to_end(config: TwoStageConfig) -> Any:
 
 def classifier(config: TwoStageConfig) -> train_classifier.ClassifierConfig:
     """Return the flags of the classifier's run."""
-    names = ("dataset", "protocol", "data_dir", "seed", "channels", "dense", "clean_statistics")
+    names = ("dataset", "protocol", "data_dir", "seed", "channels", "dense", *OF_TRUNK_ALONE)
     wanted = train_classifier.CONFIG(
         **{name: getattr(config, name) for name in names},
         epochs=config.trunk_epochs,

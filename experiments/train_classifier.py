@@ -54,6 +54,10 @@ class ClassifierConfig(harness.Config):
         False, "After each epoch measure the statistics of batch normalisation, by which images "
         "are encoded, without dropout.", topic="training",
     )  # fmt: skip
+    ema: float = flag(
+        0.0, "Encode by the mean of weights that keeps this much each step; 0 encodes by the last.",
+        topic="training",
+    )  # fmt: skip
     watch: bool = flag(
         False, "After each epoch log (and at the end draw) loss and accuracy on the queries and on "
         f"{WATCHED:,} of the training images.",
@@ -62,10 +66,10 @@ class ClassifierConfig(harness.Config):
         10, "Report map@K/retrieved and precision@K at this K.", topic="codes and scores"
     )
 
-    SCALARS = ("learning_rate", "decay")
+    SCALARS = ("learning_rate", "decay", "ema")
     EVALUATION = ("eval_k",)
     ELSEWHERE = (*harness.Config.ELSEWHERE, "watch")
-    ADDED = harness.Config.ADDED | {"clean_statistics": False}
+    ADDED = harness.Config.ADDED | {"clean_statistics": False, "ema": 0.0}
 
     def check(self) -> None:
         """See options.Config."""

@@ -43,6 +43,7 @@ class ClassifierSettings:
     batch_size: int = 128
     # Whether the statistics for encoding are measured after each epoch, without dropout.
     clean_statistics: bool = False
+    ema: float = 0.0  # share that averaged weights keep at each step; 0: encode by the last
 
     def check(self) -> None:
         """Raise ValueError with the rule and the value for settings that make no sense."""
@@ -53,10 +54,10 @@ class ClassifierSettings:
             )
         for width in (*self.channels, *self.dense):
             check_whole("channels and dense", width)
-        for name in ("crop", *(["dropout"] * len(self.dropout))):
-            values = getattr(self, name)
-            if not all(0 <= value < 1 for value in (values if name == "dropout" else [values])):
-                raise ValueError(f"{name} must lie from 0 to below 1, got {values}")
+        shares = {"crop": (self.crop,), "dropout": self.dropout, "ema": (self.ema,)}
+        for name, values in shares.items():
+            if not all(0 <= value < 1 for value in values):
+                raise ValueError(f"{name} must lie from 0 to below 1, got {getattr(self, name)}")
         check_numbers(self, ("epochs", "batch_size"), 1)
         check_numbers(self, ("learning_rate",), 0, strict=True)
         check_numbers(self, ("decay",), 0)
@@ -83,20 +84,28 @@ def classifier_hasher(
     model = ConvClassifier(num_classes, chosen.channels, chosen.dropout, chosen.dense)
 
     def encode(params, images):
-        return network.apply(model, params, scale(images), "encode")
+        return network.apply(model, network.encoding(params), scale(images), "encode")
 
     def measure(params, key, images, labels):
         del key
-        logits = network.apply(model, params, encode(params, images), "classify")
+        features = encode(params, images)
+        logits = network.apply(model, network.encoding(params), features, "classify")
         return _judged(logits, labels)
 
+    def init(key):
+        params, model_state = network.initial(model, key, image_shape, _unchanged)
+        if chosen.ema:
+            model_state["average"] = network.first_average(params, model_state)
+        return params, model_state
+
+    hyper = {"learning_rate": chosen.learning_rate, "decay": chosen.decay}
     training = train.Training(
         trainer=train.make_trainer(
-            partial(network.initial, model, image_shape=image_shape, draw=_unchanged),
+            init,
             _loss(model, chosen, image_shape),
             lambda hyper: optax.adam(hyper["learning_rate"] / (1 + hyper["decay"] * hyper["step"])),
         ),
-        hyper={"learning_rate": chosen.learning_rate, "decay": chosen.decay},
+        hyper=hyper | ({"ema": chosen.ema} if chosen.ema else {}),
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,
         scan=jax.default_backend() != "cpu",  # see train.make_epoch_loop
@@ -135,13 +144,14 @@ def _loss(model, settings, image_shape):
         x = scale(images)
         if settings.mirror or pad:
             x = augment.mirror_and_crop(augment_key, x, pad=pad, mirror=settings.mirror)
-        (_, logits), model_state = network.run_training(
-            model, params, model_state, dropout_key, x, _unchanged
+        statistics = {"batch_stats": model_state["batch_stats"]}
+        (_, logits), statistics = network.run_training(
+            model, params, statistics, dropout_key, x, _unchanged
         )
         told = {name: jnp.mean(value) for name, value in _judged(logits, labels).items()}
-        return told["loss"], (model_state, told)
+        return told["loss"], (model_state | statistics, told)
 
-    return loss
+    return network.with_average(loss) if settings.ema else loss
 
 
 def _settle(model, settings):
@@ -153,17 +163,20 @@ def _settle(model, settings):
     plain = model.clone(dropout=(0.0,) * len(settings.dropout), momentum=0.0)
 
     @partial(jax.jit, compiler_options=train.convolution_options())
-    def measured(state, images):
+    def measured(weights, key, images):
+        statistics = {"batch_stats": weights["batch_stats"]}
         return network.run_training(
-            plain, state.params, state.model_state, state.key, scale(images), _unchanged
+            plain, weights["params"], statistics, key, scale(images), _unchanged
         )[1]
 
     def settle(state, images):
         size = settings.batch_size
         steps = min(SETTLING, len(images) // size)
         rows = np.random.default_rng(0).permutation(len(images))[: steps * size]
-        batches = [measured(state, images[each]) for each in rows.reshape(steps, size)]
+        weights = network.encoding(network.weights(state))
+        batches = [measured(weights, state.key, images[at]) for at in rows.reshape(steps, size)]
         mean = jax.tree.map(lambda *values: sum(values) / steps, *batches)
-        return state._replace(model_state=mean)
+        kept = {"average": weights | mean} if settings.ema else mean
+        return state._replace(model_state=state.model_state | kept)
 
     return settle

@@ -200,7 +200,7 @@ def deep_hasher(
     def init(key):
         params, model_state = network.initial(model, key, image_shape, visible)
         if chosen.ema:
-            model_state["average"] = {"params": params, **model_state}
+            model_state["average"] = network.first_average(params, model_state)
         return params, model_state | {"mean": jnp.zeros(image_shape, jnp.float32)}
 
     jax.eval_shape(init, jax.random.key(0))  # refuses what does not fit
@@ -258,9 +258,7 @@ def functions_of(hasher: Hasher) -> Functions:
 
 def _functions(model: HashNet, visible: Callable) -> Functions:
     def run(params, method, x) -> Any:
-        kept = params.get("average", params)
-        variables = {name: kept[name] for name in ("params", "batch_stats")}
-        return model.apply(variables, x, method=method)
+        return model.apply(network.encoding(params), x, method=method)
 
     def encode(params, images):
         return run(params, "encode", _normal(params["mean"], images))
@@ -302,7 +300,7 @@ def _loss(model, visible, code_of, settings, image_shape):
         lambda state: book,
         crop_augmentation(settings, image_shape),
     )  # fmt: skip
-    return _with_average(loss) if settings.ema else loss
+    return network.with_average(loss) if settings.ema else loss
 
 
 def network_loss(
@@ -346,18 +344,6 @@ def network_loss(
     return loss
 
 
-def _with_average(loss):
-    """A loss that also keeps the mean of the weights, as `ema` asks for."""
-
-    def averaging(params, model_state, key, images, labels, hyper):
-        value, (model_state, told) = loss(params, model_state, key, images, labels, hyper)
-        weights = {"params": params, "batch_stats": model_state["batch_stats"]}
-        average = _averaged(model_state["average"], weights, hyper)
-        return value, (model_state | {"average": average}, told)
-
-    return averaging
-
-
 def crop_augmentation(settings: Any, image_shape: tuple[int, int, int]) -> Augment | None:
     """The mirroring, cropping and cutout that settings ask for, None if they ask for none."""
     side = min(image_shape[:2])
@@ -375,12 +361,6 @@ def mean_image(images: UInt8[np.ndarray | Array, "n h w c"]) -> Float[np.ndarray
     """Each pixel's mean over images, in [0, 1]."""
     mean = np.asarray(np.mean(np.asarray(images), axis=0, dtype=np.float64))
     return (mean / 255).astype(np.float32)
-
-
-def _averaged(old, new, hyper):
-    # The first weights are noise: the mean forgets them as fast as its first steps can.
-    keep = jnp.minimum(hyper["ema"], (1 + hyper["step"]) / (10 + hyper["step"]))
-    return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, old, new)
 
 
 def descent(schedule: Schedule, nesterov: bool) -> Callable[..., optax.GradientTransformation]:

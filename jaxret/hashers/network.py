@@ -7,6 +7,7 @@ of all its variables; `weights` gives the one or the other.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -39,6 +40,38 @@ def initial(
     """First parameters and model_state."""
     model_state = dict(model.init(key, jnp.zeros((1, *image_shape)), draw))
     return model_state.pop("params"), model_state
+
+
+def encoding(params: PyTree) -> PyTree:
+    """The variables that a trained model encodes by: averaged ones, if its training kept them."""
+    kept = params.get("average", params)
+    return {name: kept[name] for name in ("params", "batch_stats")}
+
+
+def with_average(loss: train.Loss) -> train.Loss:
+    """A loss that also keeps the mean of all weights: model_state["average"], of `first_average`.
+
+    hyper["ema"] is the share that the mean keeps at each step.
+    """
+
+    def averaging(params, model_state, key, images, labels, hyper):
+        value, (model_state, told) = loss(params, model_state, key, images, labels, hyper)
+        weights = {"params": params, "batch_stats": model_state["batch_stats"]}
+        average = _averaged(model_state["average"], weights, hyper)
+        return value, (model_state | {"average": average}, told)
+
+    return averaging
+
+
+def first_average(params: PyTree, model_state: PyTree) -> PyTree:
+    """What model_state["average"] is at the start."""
+    return {"params": params, "batch_stats": model_state["batch_stats"]}
+
+
+def _averaged(old, new, hyper):
+    # The first weights are noise: the mean forgets them as fast as its first steps can.
+    keep = jnp.minimum(hyper["ema"], (1 + hyper["step"]) / (10 + hyper["step"]))
+    return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, old, new)
 
 
 def run_training(
