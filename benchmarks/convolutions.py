@@ -3,8 +3,9 @@
     python benchmarks/convolutions.py [--quick] [--json=FILE] [--channels=16,64,256]
 
 A training step has three: the map, the gradient of the map before it, and that of the kernel. XLA's
-own are timed as training compiles them (train.convolution_options) and without these options.
-Beside them are the shifted form, a product for each of the nine taps, and one product of all
+own are timed as training compiles them (train.convolution_options), as are Winograd's
+(jaxret.models.winograd, which layers train by where channels are many). Beside them are XLA's
+without these options, the shifted form, a product for each of the nine taps, and one product of all
 windows, which are written out for it. A batch has 128 maps with about as many numbers each. All
 cores are used: `taskset -c 0` for one.
 """
@@ -85,19 +86,45 @@ def map_gradient(x: Any, y: Any, kernel: Any) -> Any:
     return jax.vjp(lambda x: convolved(x, kernel), x)[1](y)[0]
 
 
+def gradient_by_winograd(argument: int) -> Callable:
+    """Return Winograd's gradient of the map before (argument 0) or of the kernel (1)."""
+
+    def gradient(x: Any, y: Any, kernel: Any) -> Any:
+        import jax
+
+        from jaxret.models import winograd
+
+        return jax.vjp(winograd.convolve, x, kernel)[1](y)[argument]
+
+    return gradient
+
+
+def convolved_by_winograd(x: Any, y: Any, kernel: Any) -> Any:
+    """Return the map by Winograd's way."""
+    from jaxret.models import winograd
+
+    del y
+    return winograd.convolve(x, kernel)
+
+
 # what is computed -> (XLA's way, name -> other way), each of (x, y, kernel)
 CASES: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "map": (
         lambda x, y, kernel: convolved(x, kernel),
         {
+            "Winograd": convolved_by_winograd,
             "nine products": lambda x, y, kernel: by_taps(x, kernel),
             "one product": lambda x, y, kernel: by_windows(x, kernel),
         },
     ),
-    "gradient of the map before": (map_gradient, {}),
+    "gradient of the map before": (map_gradient, {"Winograd": gradient_by_winograd(0)}),
     "gradient of the kernel": (
         kernel_gradient,
-        {"nine products": kernel_gradient_by_taps, "one product": kernel_gradient_by_windows},
+        {
+            "Winograd": gradient_by_winograd(1),
+            "nine products": kernel_gradient_by_taps,
+            "one product": kernel_gradient_by_windows,
+        },
     ),
 }
 
@@ -121,9 +148,10 @@ def rows_of(channels: int, repeats: int) -> list[timing.Row]:
 
     rows = []
     for name, (own, others) in CASES.items():
-        ours = run(own, train.convolution_options())
-        peers = {"XLA without options": run(own)}
-        peers |= {other: run(function) for other, function in others.items()}
+        options = train.convolution_options()
+        ours, peers = run(own, options), {"XLA without options": run(own)}
+        for other, function in others.items():
+            peers[other] = run(function, options if other == "Winograd" else None)
         equal = {peer: bool(np.allclose(call(), ours(), 2e-3, 0.5)) for peer, call in peers.items()}
         case = f"{name}, {channels} channels, {side} x {side}"
         compare = partial(timing.compare, unit="gigaflops", repeats=repeats)

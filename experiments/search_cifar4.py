@@ -32,7 +32,9 @@ import vectors
 from harness import flag
 
 OF_TRUNK = ("trunk", "two-stage")
-OF_TRUNK_ALONE = ("clean_statistics", "ema")  # flags that nothing else here has
+# flags that only a classifier's methods read
+CLASSIFIER_FLAGS = ("channels", "dense", "trunk_epochs", "trunk_learning_rate", "clean_statistics",
+                    "ema")  # fmt: skip
 PRETRAINED = ("features", "features-autoencoder", "photo", "labels")
 LEARNING = (*PRETRAINED[1:], "last-blocks")  # from features or maps
 METHODS = ("pixels", "end-to-end", *OF_TRUNK, *PRETRAINED, "last-blocks")
@@ -96,7 +98,8 @@ class TwoStageConfig(harness.Config):
         False, "Measure the classifier's batch statistics without dropout.", topic="training"
     )
     ema: float = flag(
-        0.0, "Take the mean of the classifier's weights that keeps this much each step.",
+        0.0, "Take an exponential moving average of the classifier's weights, which keeps this "
+        "share of itself each step.",
         topic="training",
     )  # fmt: skip
     trunk: str = flag(
@@ -141,13 +144,12 @@ class TwoStageConfig(harness.Config):
             raise ValueError(f"--maps is for --method=last-blocks, got --method={self.method}")
         if self.method in OF_TRUNK:
             classifier(self).check()
-        else:
-            for name in OF_TRUNK_ALONE:
-                if getattr(self, name):
-                    raise ValueError(
-                        f"--{name} is for --method={', '.join(OF_TRUNK)}, got "
-                        f"--method={self.method}"
-                    )
+            return
+        for name in CLASSIFIER_FLAGS:
+            if getattr(self, name) != self.defaults()[name]:
+                raise ValueError(
+                    f"--{name} is for --method={', '.join(OF_TRUNK)}, got --method={self.method}"
+                )
 
     def extractor(self) -> str:
         """See options.Config."""
@@ -211,7 +213,8 @@ def _end_to_end(config: TwoStageConfig) -> Any:
 
 def classifier(config: TwoStageConfig) -> train_classifier.ClassifierConfig:
     """Return the flags of the classifier's run."""
-    names = ("dataset", "protocol", "data_dir", "seed", "channels", "dense", *OF_TRUNK_ALONE)
+    names = ("dataset", "protocol", "data_dir", "seed", "channels", "dense", "clean_statistics",
+             "ema")  # fmt: skip
     wanted = train_classifier.CONFIG(
         **{name: getattr(config, name) for name in names},
         epochs=config.trunk_epochs,

@@ -55,7 +55,8 @@ class ClassifierConfig(harness.Config):
         "are encoded, without dropout.", topic="training",
     )  # fmt: skip
     ema: float = flag(
-        0.0, "Encode by the mean of weights that keeps this much each step; 0 encodes by the last.",
+        0.0, "Encode by an exponential moving average of the weights, which keeps this share of itself "
+        "each step; 0 encodes by the last weights.",
         topic="training",
     )  # fmt: skip
     watch: bool = flag(

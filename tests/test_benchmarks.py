@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import check_device
 import convolutions
 import encode as encoding
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pieces
@@ -178,7 +179,7 @@ def test_every_way_to_convolve_gives_the_same():
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 4, 5, 3)), rng.normal(size=(3, 3, 3, 2))
     y = rng.normal(size=(2, 4, 5, 2)).astype(np.float32)
-    arrays = x.astype(np.float32), y, kernel.astype(np.float32)
+    arrays = jax.device_put((x.astype(np.float32), y, kernel.astype(np.float32)))
     for own, others in convolutions.CASES.values():
         for other in others.values():
             np.testing.assert_allclose(other(*arrays), own(*arrays), rtol=1e-4, atol=1e-4)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import subprocess
 import sys
 import types
@@ -273,3 +274,27 @@ def test_a_cache_folder_of_jax_that_the_environment_names_is_kept(tmp_path):
             check=True,
         )  # fmt: skip
         assert done.stdout.strip() == expected
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_scripts_keep_the_memory_that_they_free():
+    script = """
+import resource, sys
+import harness, numpy
+if sys.argv[1] == "kept":
+    harness._prepare_process()
+numpy.ones(2**23)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+numpy.ones(2**23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+    def pages(way):
+        told = subprocess.run(
+            [sys.executable, "-c", script, way], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        return int(told.stdout)
+
+    # 64 MB are 16,384 pages of 4 KB, or 32 of 2 MB, which NumPy asks for where there are some.
+    assert pages("kept") < 10 < pages("given back")

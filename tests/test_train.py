@@ -72,6 +72,15 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
     assert not np.array_equal(fit().params["w"], fit(seed=1).params["w"])
 
 
+def test_states_that_somebody_holds_are_not_written_over():
+    first = TRAINER.init(jax.random.key(0), HYPER)
+    held = []
+    fit(first, epochs=3, scan=False, on_epoch=lambda state, info: held.append(state))
+    assert_same(first, TRAINER.init(jax.random.key(0), HYPER))
+    for epochs, state in enumerate(held, 1):
+        assert_same(state, fit(epochs=epochs, scan=False))
+
+
 def test_an_epoch_by_scan_equals_an_epoch_by_loop():
     by_scan, by_loop = fit(scan=True), fit(scan=False)
     chex.assert_trees_all_close(by_scan.params, by_loop.params, rtol=1e-4, atol=1e-6)

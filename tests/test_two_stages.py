@@ -83,6 +83,9 @@ def test_mirrored_images_follow_those_that_train(tmp_path):
         ("pixels", "--mirror", "features-autoencoder, photo, labels, last-blocks"),
         ("features", "--mirror", "got --method=features"),
         ("labels", "--maps=efficientnet-lite0@224-block12", "--method=last-blocks, got"),
+        ("labels", "--ema=0.9", "--ema is for --method=trunk, two-stage, got --method=labels"),
+        ("photo", "--clean_statistics", "--clean_statistics is for --method=trunk, two-stage"),
+        ("pixels", "--channels=4,4,4,4", "--channels is for --method=trunk, two-stage"),
     ):
         assert said in refusal(search_cifar4, tmp_path, f"--method={method}", flag)
 

@@ -37,14 +37,17 @@ def test_map_and_both_gradients_are_those_of_xla(size, n, channels, features):
         assert_close(found, gradient)
 
 
-def test_it_may_be_compiled_and_mapped_over_runs():
-    x, kernels = drawn(2, 8, 8, 3), drawn(4, 3, 3, 3, 5)
+@pytest.mark.parametrize("maps", ["each run's own", "the same"])
+def test_it_may_be_compiled_and_mapped_over_runs(maps):
+    kernels = drawn(4, 3, 3, 3, 5)
+    x, axis = (drawn(2, 8, 8, 3), None) if maps == "the same" else (drawn(4, 2, 8, 8, 3), 0)
 
-    def gradient(convolve):
-        return jax.grad(lambda kernel: jnp.sum(convolve(x, kernel) ** 2))
+    def gradients(convolve):
+        both = jax.grad(lambda x, kernel: jnp.sum(convolve(x, kernel) ** 2), (0, 1))
+        return jax.jit(jax.vmap(both, (axis, 0)))(x, kernels)
 
-    found = jax.jit(jax.vmap(gradient(winograd.convolve)))(kernels)
-    assert_close(found, jax.vmap(gradient(by_xla))(kernels))
+    for found, wanted in zip(gradients(winograd.convolve), gradients(by_xla), strict=True):
+        assert_close(found, wanted)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +66,15 @@ def test_it_is_chosen_where_multiplications_are_much_fewer(x_shape, features, pa
     assert winograd.pays(x_shape, (3, 3, x_shape[3], features)) == pays
 
 
-def test_the_layer_takes_it_for_many_channels(monkeypatch):
+def test_the_layer_trains_by_it_for_many_channels(monkeypatch):
     taken = []
     own = winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *given: taken.append(1) or own(*given))
     layer, x = layers.Conv(256, use_bias=False), drawn(16, 8, 8, 128)
     params = layer.init(jax.random.key(0), x)
-    taken.clear()
-    assert_close(layer.apply(params, x), by_xla(x, params["params"]["kernel"]))
+    wanted = by_xla(x, params["params"]["kernel"])
+    assert_close(layer.apply(params, x, train=True), wanted)
     assert taken
+    taken.clear()
+    assert_close(layer.apply(params, x), wanted)
+    assert not taken  # a code does not depend on how many images are encoded at once

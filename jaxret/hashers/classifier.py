@@ -95,7 +95,7 @@ def classifier_hasher(
     def init(key):
         params, model_state = network.initial(model, key, image_shape, _unchanged)
         if chosen.ema:
-            model_state["average"] = network.first_average(params, model_state)
+            model_state = network.with_first_average(params, model_state)
         return params, model_state
 
     hyper = {"learning_rate": chosen.learning_rate, "decay": chosen.decay}
@@ -158,25 +158,26 @@ def _settle(model, settings):
     """The function that measures the batch statistics that codes are normalised by.
 
     Those that training keeps are of maps with dropout, whose variance is larger (Li 2018). These
-    are of some images of the whole set, as they are, without dropout.
+    are of some images of the whole set, as they are, without dropout, and of the averaged weights
+    where there are some.
     """
     plain = model.clone(dropout=(0.0,) * len(settings.dropout), momentum=0.0)
 
     @partial(jax.jit, compiler_options=train.convolution_options())
-    def measured(weights, key, images):
-        statistics = {"batch_stats": weights["batch_stats"]}
+    def measured(kept, key, images):
+        statistics = {"batch_stats": kept["batch_stats"]}
         return network.run_training(
-            plain, weights["params"], statistics, key, scale(images), _unchanged
+            plain, kept["params"], statistics, key, scale(images), _unchanged
         )[1]
 
     def settle(state, images):
         size = settings.batch_size
         steps = min(SETTLING, len(images) // size)
         rows = np.random.default_rng(0).permutation(len(images))[: steps * size]
-        weights = network.encoding(network.weights(state))
-        batches = [measured(weights, state.key, images[at]) for at in rows.reshape(steps, size)]
+        kept = network.encoding(network.weights(state))
+        batches = [measured(kept, state.key, images[at]) for at in rows.reshape(steps, size)]
         mean = jax.tree.map(lambda *values: sum(values) / steps, *batches)
-        kept = {"average": weights | mean} if settings.ema else mean
-        return state._replace(model_state=state.model_state | kept)
+        mean = {"average": kept | mean} if settings.ema else mean
+        return state._replace(model_state=state.model_state | mean)
 
     return settle

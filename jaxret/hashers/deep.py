@@ -200,7 +200,7 @@ def deep_hasher(
     def init(key):
         params, model_state = network.initial(model, key, image_shape, visible)
         if chosen.ema:
-            model_state["average"] = network.first_average(params, model_state)
+            model_state = network.with_first_average(params, model_state)
         return params, model_state | {"mean": jnp.zeros(image_shape, jnp.float32)}
 
     jax.eval_shape(init, jax.random.key(0))  # refuses what does not fit

@@ -49,22 +49,26 @@ def encoding(params: PyTree) -> PyTree:
 
 
 def with_average(loss: train.Loss) -> train.Loss:
-    """A loss that also keeps the mean of all weights: model_state["average"], of `first_average`.
+    """A loss that also keeps an exponential moving average of parameters and batch statistics.
 
-    hyper["ema"] is the share that the mean keeps at each step.
+    It is model_state["average"], at first that of `with_first_average`; hyper["ema"] is the share
+    that it keeps at each step.
     """
 
     def averaging(params, model_state, key, images, labels, hyper):
         value, (model_state, told) = loss(params, model_state, key, images, labels, hyper)
-        weights = {"params": params, "batch_stats": model_state["batch_stats"]}
-        average = _averaged(model_state["average"], weights, hyper)
+        average = _averaged(model_state["average"], _averages(params, model_state), hyper)
         return value, (model_state | {"average": average}, told)
 
     return averaging
 
 
-def first_average(params: PyTree, model_state: PyTree) -> PyTree:
-    """What model_state["average"] is at the start."""
+def with_first_average(params: PyTree, model_state: PyTree) -> PyTree:
+    """The first model_state with the average of the first weights."""
+    return {**model_state, "average": _averages(params, model_state)}
+
+
+def _averages(params, model_state):
     return {"params": params, "batch_stats": model_state["batch_stats"]}
 
 

@@ -24,7 +24,7 @@ class ConvBlocks(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n d"]:
         def normalised(x, width):
-            x = nn.relu(Conv(width)(x))
+            x = nn.relu(Conv(width)(x, train))
             return BatchNorm(use_running_average=not train, momentum=self.momentum)(x)
 
         for width, share in zip(self.channels, self.dropout, strict=True):

@@ -57,7 +57,7 @@ class ConvEncoder(nn.Module):
         x = images
         for width in self.channels:
             # A bias before the normalisation would have no effect but noise for a gradient.
-            x = Conv(width, use_bias=not self.batch_norm)(x)
+            x = Conv(width, use_bias=not self.batch_norm)(x, train)
             if self.batch_norm:
                 x = BatchNorm(use_running_average=not train, momentum=0.9)(x)
             x = relu_pool(x, self.pool)

@@ -189,13 +189,14 @@ def make_epoch_loop(
     """
     steps = steps_per_epoch(num_images, batch_size)
     order_of = jax.jit(lambda state: _order(state, num_images, steps, batch_size))
+    copied = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
     take = jax.jit(
         _step_on_rows(step), compiler_options=convolution_options(), donate_argnames="state"
     )
 
     def epoch(state, hyper, images, labels, positives=None):
         order, terms = order_of(state), []
-        state = jax.tree.map(jnp.copy, state)  # a step writes over the state that it is given
+        state = copied(state)  # a step writes over the state that it is given
         for rows in order:
             state, step_terms = take(state, hyper, images, labels, positives, rows)
             terms.append(step_terms)
