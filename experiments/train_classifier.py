@@ -55,9 +55,8 @@ class ClassifierConfig(harness.Config):
         "are encoded, without dropout.", topic="training",
     )  # fmt: skip
     ema: float = flag(
-        0.0, "Encode by an exponential moving average of the weights, which keeps this share of itself "
-        "each step; 0 encodes by the last weights.",
-        topic="training",
+        0.0, "Encode by an exponential moving average of the weights, which keeps this share of "
+        "itself each step; 0 encodes by the last weights.", topic="training",
     )  # fmt: skip
     watch: bool = flag(
         False, "After each epoch log (and at the end draw) loss and accuracy on the queries and on "
