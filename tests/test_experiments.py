@@ -260,7 +260,7 @@ def test_facts_of_a_run_need_neither_an_installed_package_nor_a_checkout(tmp_pat
 @pytest.mark.soak
 def test_a_cache_folder_of_jax_that_the_environment_names_is_kept(tmp_path):
     code = (
-        "import harness, jax; harness._prepare_process(); "
+        "import harness, jax; harness._prepare_process(None); "
         "print(jax.config.jax_compilation_cache_dir)"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "experiments", ROOT)))}
@@ -282,7 +282,7 @@ def test_scripts_keep_the_memory_that_they_free():
 import resource, sys
 import harness, numpy
 if sys.argv[1] == "kept":
-    harness._prepare_process()
+    harness._prepare_process(None)
 numpy.ones(2**23)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 numpy.ones(2**23)
