@@ -151,7 +151,8 @@ def _keep_freed_memory() -> None:
     It gives blocks of more than 32 MB back to the system, which fills each page with zeros again
     when the next step writes there. On 2 cores a step of CIFAR4's published classifier takes 1.13
     s, and 1.40 s where memory is given back. A process keeps as much as it once needed. Features of
-    a pretrained network, whose steps are small and run on several threads, take a tenth longer.
+    a pretrained network, which small programs on several threads compute, would take a tenth
+    longer: where a script computes them, nothing is kept.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -29,7 +29,7 @@ LAST_BLOCKS = {"method": "last-blocks"} | {
     name: recipes.ON_MAPS[name] for name in ("epochs", "batch_size", "learning_rate")
 }
 LAST_BLOCKS_224 = LAST_BLOCKS | {"maps": "efficientnet-lite0@224-block12"}
-MIRRORED = LAST_BLOCKS_224 | {"mirror": True, "epochs": 8}
+MIRRORED = LAST_BLOCKS_224 | {"mirror": True, "epochs": 4}
 F1 = {"dataset": "cifar4", "script": "search_cifar4"}
 ROWS = (
     Row("raw pixels", None, None, {"method": "pixels"}, "3,072 numbers"),
