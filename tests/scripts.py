@@ -18,7 +18,7 @@ SMALL = ("--hidden=16", "--latent_dim=4", "--epochs=2")  # a quick run of train_
 @pytest.fixture(autouse=True)
 def in_process(monkeypatch):
     """Leave this process's settings alone, draw nothing, and know no folder of data."""
-    monkeypatch.setattr(harness, "_prepare_process", lambda: None)
+    monkeypatch.setattr(harness, "_prepare_process", lambda config: None)
     monkeypatch.setattr(drawing, "save", lambda workdir, pictures: None)
     monkeypatch.delenv("JAXRET_DATA_DIR", raising=False)
 

@@ -104,7 +104,7 @@ def own_run(tmp_path_factory):
     pictures = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(harness, "_prepare_process", lambda: None)
+        patch.setattr(harness, "_prepare_process", lambda config: None)
         patch.setattr(drawing, "save", lambda _, named: pictures.update(named))
         run(train_autoencoder, "runs/strides", *flags, "--epochs=2")
     return folder, pictures
