@@ -84,6 +84,7 @@ ROWS = (
         "pretrained network, its last 4 blocks trained too, {epochs} passes, {bits} bits"),
     Row("bits from labels, last blocks, 224 pixels, mirrored", None, None, MIRRORED,
         "its last 4 blocks trained too, {epochs} passes, mirror images too, {bits} bits"),
+    Row("the same, too long", None, None, MIRRORED | {"epochs": 8}, "{epochs} passes"),
 )  # fmt: skip
 
 INDEXES = {
