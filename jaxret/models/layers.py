@@ -185,20 +185,14 @@ class Conv(nn.Module):
         elif train and winograd.pays(x.shape, kernel.shape):
             y = winograd.convolve(x, kernel)
         else:
-            y = _convolve(x, kernel, (1, 1))
+            y = winograd.by_xla(x, kernel)
         if self.use_bias:
             y = plus_bias(y, self.param("bias", nn.initializers.zeros, (self.features,)))
         return y
 
 
-def _convolve(x, kernel, padding):
-    """Convolution with that many zeros before and after each side of the map."""
-    axes = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), (padding, padding), dimension_numbers=axes)
-
-
 def _convolve_by_taps(x, kernel, padding):
-    """The same, for few output channels: the product with each tap, shifted, and then the sum."""
+    """XLA's for few output channels: the product with each tap, shifted, and then the sum."""
     (n, h, w, c), taps, f = x.shape, kernel.shape[0], kernel.shape[3]
     products = x.reshape(-1, c) @ kernel.transpose(2, 0, 1, 3).reshape(c, -1)
     products = products.reshape(n, h, w, taps, taps * f)
@@ -245,7 +239,7 @@ class DoublingConv(nn.Module):
         window = taps.shape[1]
         kernel = jnp.einsum("atd,bue,decf->tucabf", taps, taps, kernel)
         few = 4 * self.features <= FEW_CHANNELS
-        convolve = _convolve_by_taps if few else _convolve
+        convolve = _convolve_by_taps if few else winograd.by_xla
         y = convolve(x, kernel.reshape(window, window, c, -1), (1, window - 2))
         y = y.reshape(n, h, w, 2, 2, self.features).swapaxes(2, 3)
         y = y.reshape(n, 2 * h, 2 * w, self.features)

@@ -56,6 +56,14 @@ def pays(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
     return PAYS * (products + transforms) <= 9 * n * h * w * channels * features
 
 
+def by_xla(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "a b c f"], padding: tuple[int, int] = (1, 1)
+) -> Float[Array, "n oh ow f"]:
+    """Return XLA's convolution with that many zeros before and after each side of the map."""
+    axes = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), (padding, padding), dimension_numbers=axes)
+
+
 @jax.custom_vjp
 def convolve(
     x: Float32[Array, "n h w c"], kernel: Float32[Array, "3 3 c f"]
@@ -66,7 +74,7 @@ def convolve(
     alone: codes must not depend on how many images are encoded at once. Only a CPU computes it in
     this way.
     """
-    return lax.platform_dependent(x, kernel, cpu=_by_tiles, default=_by_xla)
+    return lax.platform_dependent(x, kernel, cpu=_by_tiles, default=by_xla)
 
 
 def _forward(x, kernel):
@@ -82,14 +90,9 @@ def _backward(residuals, g):
 convolve.defvjp(_forward, _backward)
 
 
-def _by_xla(x, kernel):
-    axes = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=axes)
-
-
 def _gradient_by_xla(x, g):
     kernel = jnp.zeros((3, 3, x.shape[3], g.shape[3]), x.dtype)
-    return jax.vjp(lambda kernel: _by_xla(x, kernel), kernel)[1](g)[0]
+    return jax.vjp(lambda kernel: by_xla(x, kernel), kernel)[1](g)[0]
 
 
 def _by_tiles(x, kernel):
