@@ -65,6 +65,23 @@ def test_columns_of_words_count_the_same_bits(width):
         assert np.array_equal(again, found)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("width", [4, 7, 8, 9])
+def test_all_bits_that_differ_are_told_from_none(width, masked):
+    gallery = RNG(width).integers(0, 2**32, (40_001, width), dtype=np.uint32)
+    query = gallery[[3, 5, 9]].copy()
+    gallery[[0, 7, 900]], gallery[40_000] = ~query[0], query[0]  # a code twice, thrice its opposite
+    gallery[11:9_000] = ~query[1]  # an opposite far more often than there are neighbors
+    gallery[5] = ~query[2]  # and no code of its own
+    mask = RNG(0).random(len(gallery)) < 0.9 if masked else None
+    packed = None if mask is None else codes.pack_mask(mask).words
+    columns = WordColumns.make(gallery)
+    for k in (1, 3, 10, 35_000):
+        found = rows.topk(query, gallery, k, packed, columns.distances)
+        for ours, truth in zip(found, by_numpy(query, gallery, k, mask), strict=True):
+            np.testing.assert_array_equal(ours, truth)
+
+
 def test_no_rows_and_equal_rows_and_codes_that_are_not_contiguous():
     gallery = np.full((5000, 4), 7, np.uint32)
     assert rows.topk(gallery[:1], gallery[:0], 2)[1].tolist() == [[-1, -1]]

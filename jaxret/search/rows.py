@@ -5,6 +5,7 @@ are read once for each query, in stretches that fit a cache, on all cores.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ MOST_OF_FOUR = np.uint32(0x00C08040)  # four counts of 64 times 0x01010101
 MANY = 2**12  # numbers
 SPARSE = 4  # minima for each neighbor: of fewer, they are a poor bound
 SHARE = 8  # groups are searched one by one if at most one in 8 can hold a neighbor
+IN_BYTES = 8  # words of codes whose distances are compared as bytes, which hold one of 256 as 0: so
+# where a 0 is found, codes are compared
 
 _words, _counts = Scratch(), Scratch()
 
@@ -42,22 +45,30 @@ def topk(
     """Return distances and rows of the k nearest codes, of equal ones the lower row first.
 
     Past the end the distance is NEVER and the row -1. compare(query, out) writes the distances of
-    all rows to one query where these are laid out in another way.
+    all rows to one query where these are laid out in another way, as `WordColumns.distances` does.
     """
     least = np.full((len(query), k), NEVER, np.int32)
     row = np.full((len(query), k), -1, np.int64)
-    buffer = np.empty(len(rows), far_type(rows.shape[1]))
-    far = np.iinfo(buffer.dtype).max
+    kind = far_type(rows.shape[1])
+    far = np.iinfo(kind).max
+    narrow = compare is not None and mask is None and rows.shape[1] == IN_BYTES
+    compare = compare or partial(distances, rows)
+    buffer = np.empty(len(rows), np.uint8 if narrow else kind)
     left_out = None
     for i in range(len(query)):
-        found = compare(query[i], buffer) if compare else distances(rows, query[i], buffer)
+        found = compare(query[i], buffer)
         if mask is not None:
             if i < len(mask):  # one for all, or one each
                 left_out = ~mask_of_rows(mask[i][None])[0, : len(rows)]
             found[left_out] = far
         nearest = least_rows(found, k)
+        if narrow and len(nearest) and found[nearest[0]] == 0:
+            nothing = nearest[found[nearest] == 0]
+            if (rows[nothing] != query[i]).any():
+                found = compare(query[i], np.empty(len(rows), kind))
+                nearest = least_rows(found, k)
         values = found[nearest]
-        there = int(np.searchsorted(values, far))  # rows that no mask leaves out
+        there = len(values) if mask is None else int(np.searchsorted(values, far))
         least[i, :there], row[i, :there] = values[:there], nearest[:there]
     return least, row
 

@@ -13,6 +13,7 @@ from jaxret.search.results import far_type
 from jaxret.search.threads import Scratch
 
 STRETCH = 2**15  # rows whose words fit a near cache
+IN_A_BYTE = 3  # counts of a word's bits whose sum a byte holds
 
 _words, _counts = Scratch(), Scratch()
 
@@ -31,7 +32,10 @@ class WordColumns(NamedTuple):
     def distances(
         self, query: UInt32[np.ndarray, " w"], out: UInt[np.ndarray, " n"] | None = None
     ) -> UInt[np.ndarray, " n"]:
-        """Return the Hamming distance of each code to one query, in an array that may be given."""
+        """Return the Hamming distance of each code to one query, in an array that may be given.
+
+        Bytes that are given for codes of 256 bits hold a distance of 256 as 0, and all others.
+        """
         v, n = self.words.shape
         found = np.empty(n, far_type(self.bits // 32)) if out is None else out
         query = _in_pairs(query[None]).T
@@ -55,9 +59,12 @@ def _in_pairs(codes: UInt32[np.ndarray, "n w"]) -> UInt64[np.ndarray, "n v"]:
 
 
 def _sum(counts: UInt[np.ndarray, "v n"], out: UInt[np.ndarray, " n"]) -> None:
-    """Write the sums over the first axis of numbers up to 64, which are used up: a byte holds 3."""
-    for first in range(0, len(counts), 3):
-        total, *others = counts[first : first + 3]
+    """Write the sums over the first axis of numbers up to 64, which are used up."""
+    if out.dtype == np.uint8:
+        np.add.reduce(counts, axis=0, dtype=np.uint8, out=out)
+        return
+    for first in range(0, len(counts), IN_A_BYTE):
+        total, *others = counts[first : first + IN_A_BYTE]
         for other in others:
             total += other
         if first == 0:
