@@ -13,7 +13,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from jaxret.search.rows import least_rows
 from jaxret.search.select import Compiled, one_ahead
 from jaxret.search.threads import Scratch, cores, on_host_threads
 
@@ -67,11 +66,11 @@ class Sampled:
     def candidates(self, query: Float32[Array | np.ndarray, "q d"]) -> Candidates:
         """Return the candidates of each query, of at most TILE."""
         kept = _Kept(self._thresholds(np.asarray(query)), self._most)
-        low = jnp.asarray(self.low)
+        factor, low = _FACTORS(query, self.centre), jnp.asarray(self.low)
 
         def tables():
             for start in self._starts:
-                yield _BOUNDS(query, self.rows, self.centre, low, start, size=STRETCH), start
+                yield _BOUNDS(factor, self.rows, self.centre, low, start, size=STRETCH), start
 
         for table, start in one_ahead(tables()):
             kept.add(np.asarray(table), int(start))
@@ -98,8 +97,14 @@ class Sampled:
         return within
 
 
+def factors(query: Float32[Array, "q d"], centre: Float32[Array, " d"]) -> Float32[Array, "q f"]:
+    """What the rows are multiplied by: -2 q, and 1 for their bounds, which are one more feature."""
+    factor = -2 * (query - centre[None])
+    return jnp.concatenate([factor, jnp.ones_like(factor[:, :1])], axis=1)
+
+
 def bounds_of_stretch(
-    query: Float32[Array, "q d"],
+    factor: Float32[Array, "q f"],
     rows: Float[Array, "m d"],
     centre: Float32[Array, " d"],
     low: Float32[Array, " m"],
@@ -113,12 +118,11 @@ def bounds_of_stretch(
     """
     seen = lax.dynamic_slice_in_dim(rows, start, size).astype(jnp.float32) - centre[None]
     seen = jnp.concatenate([seen, lax.dynamic_slice_in_dim(low, start, size)[:, None]], axis=1)
-    factor = -2 * (query - centre[None])
-    factor = jnp.concatenate([factor, jnp.ones_like(factor[:, :1])], axis=1)
     return jnp.dot(factor, seen.T, precision=lax.Precision.HIGHEST)
 
 
 _marks = Scratch()
+_FACTORS = Compiled(factors, ())
 _BOUNDS = Compiled(bounds_of_stretch, ("size",))
 
 
@@ -168,12 +172,26 @@ class _Kept:
             ends = np.cumsum(self.counts[here])
             for i in np.flatnonzero(found[here]):
                 own = slice(ends[i] - self.counts[here][i], ends[i])
-                row[here][i] = rows[own][np.sort(least_rows(values[own], wanted))]
-                if ends[i] - own.start > wanted:
-                    cut[here][i] = np.partition(values[own], wanted)[wanted]
+                least, other = _least(values[own], wanted)
+                row[here][i] = rows[own][least]
+                if other is not None:
+                    cut[here][i] = other
 
         self._each(choose)
         return Candidates(row, cut, found)
+
+
+def _least(
+    values: Float32[np.ndarray, " n"], k: int
+) -> tuple[Bool[np.ndarray, " n"], np.float32 | None]:
+    """Which are the k least values, of equal ones the first, and the least other, if there is."""
+    if len(values) == k:
+        return np.ones(k, bool), None
+    last, other = np.partition(values, (k - 1, k))[k - 1 : k + 1]
+    least = values < last
+    missing = k - np.count_nonzero(least)
+    least[np.flatnonzero(values == last)[:missing]] = True
+    return least, other
 
 
 def _hardly_more(expected: float | int) -> int:
