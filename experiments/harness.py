@@ -238,7 +238,7 @@ def load_data(config: Config) -> tuple[Any, int]:
 
     if config.mirrors():
         protocol = protocol._replace(train=vectors.with_mirrored(protocol.train))
-    return vectors.of_protocol(protocol, config.extractor()), overlap
+    return vectors.of_protocol(protocol, config.extractor(), config.sees_both()), overlap
 
 
 def load_images(config: Config) -> tuple[Any, int]:

@@ -119,6 +119,10 @@ class Config:
         """Return whether features of mirrored training images train too."""
         return False
 
+    def sees_both(self) -> bool:
+        """Return whether gallery and queries are features of images and of their mirror images."""
+        return False
+
     def identity(self) -> dict[str, Any]:
         """Return what a run computes: the flags that a kept result or a checkpoint depends on."""
         return {

@@ -128,7 +128,7 @@ class _Told:
 
 def _images(config: Config) -> tuple[Any, ...]:
     names = config.dataset, config.protocol, config.data_dir, config.image_size
-    return *names, config.extractor(), config.mirrors()
+    return *names, config.extractor(), config.mirrors(), config.sees_both()
 
 
 def _training(config: Config) -> str:

@@ -62,6 +62,11 @@ class TwoStageConfig(harness.Config):
     mirror: bool = flag(
         False, "Train on features or maps of mirrored training images, too.", topic="augmentation"
     )
+    both_views: bool = flag(
+        False, "Encode the features or maps of an image and of its mirror image, and take the mean "
+        "of both codes' numbers before they become bits.",
+        topic="codes and scores",
+    )  # fmt: skip
     dims: int = flag(64, "Give autoencoders' codes this many numbers.", topic="model")
     bits: int = flag(
         64, "Give codes of `photo`, `labels` and `last-blocks` this many bits.", topic="model"
@@ -117,6 +122,7 @@ class TwoStageConfig(harness.Config):
         "features": FEATURES,
         "maps": MAPS[0],
         "mirror": False,
+        "both_views": False,
         "channels": PUBLISHED["channels"],
         "dense": PUBLISHED["dense"],
         "trunk_learning_rate": PUBLISHED["learning_rate"],
@@ -136,10 +142,11 @@ class TwoStageConfig(harness.Config):
                 f"--channels must be {blocks + 1} whole numbers such as {PUBLISHED['channels']}, "
                 f"got {self.channels!r}"
             )
-        if self.mirror and self.method not in LEARNING:
-            raise ValueError(
-                f"--mirror is for --method={', '.join(LEARNING)}, got --method={self.method}"
-            )
+        for name in ("mirror", "both_views"):
+            if getattr(self, name) and self.method not in LEARNING:
+                raise ValueError(
+                    f"--{name} is for --method={', '.join(LEARNING)}, got --method={self.method}"
+                )
         if self.maps != MAPS[0] and self.method != "last-blocks":
             raise ValueError(f"--maps is for --method=last-blocks, got --method={self.method}")
         if self.method in OF_TRUNK:
@@ -161,6 +168,10 @@ class TwoStageConfig(harness.Config):
         """See options.Config."""
         return self.mirror
 
+    def sees_both(self) -> bool:
+        """See options.Config."""
+        return self.both_views
+
 
 CONFIG = TwoStageConfig
 
@@ -174,6 +185,21 @@ def builds_on(config: TwoStageConfig) -> dict[str, int]:
 
 def hasher(config: TwoStageConfig, protocol: Any) -> Any:
     """Return the hasher of a method, for a protocol's images or vectors."""
+    made = _hasher(config, protocol)
+    return of_both_views(made) if config.both_views else made
+
+
+def of_both_views(hasher: Any) -> Any:
+    """Return a hasher that encodes two vectors, one after the other: the mean of their codes."""
+
+    def encode(params, x):
+        half = x.shape[1] // 2
+        return (hasher.encode(params, x[:, :half]) + hasher.encode(params, x[:, half:])) / 2
+
+    return hasher._replace(encode=encode, spec=None)
+
+
+def _hasher(config: TwoStageConfig, protocol: Any) -> Any:
     from jaxret import features, hashers
     from jaxret.hashers import recipes
 

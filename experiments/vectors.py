@@ -30,22 +30,32 @@ def check_features(name: str) -> None:
             raise ValueError(f"--features must be one of {', '.join(FEATURES)}, got {name!r}")
 
 
-def of_protocol(protocol: Any, name: str) -> Any:
+def of_protocol(protocol: Any, name: str, both_views: bool = False) -> Any:
     """Return a protocol whose images are vectors by an extractor, f32[n d].
 
     Args:
         protocol: a data.Protocol.
         name: a key of jaxret.features.FEATURES.
+        both_views: whether gallery and queries have the vector of an image and that of its mirror
+            image, one after the other, f32[n 2d].
     """
+    import numpy as np
+
     from jaxret.features import FEATURES
 
     extractor = FEATURES[name]()
-    parts = {part: getattr(protocol, part) for part in ("gallery", "train", "query")}
-    found: dict[int, Any] = {}  # gallery and training images are often one array
-    for images in parts.values():
-        if id(images) not in found:
-            found[id(images)] = images._replace(images=vectors(extractor, images.images))
-    return protocol._replace(**{part: found[id(images)] for part, images in parts.items()})
+    found: dict[tuple[int, bool], Any] = {}  # gallery and training images are often one array
+
+    def seen(images, both):
+        if (id(images), both) not in found:
+            x = vectors(extractor, images.images)
+            if both:
+                x = np.concatenate([x, vectors(extractor, images.images[:, :, ::-1])], axis=1)
+            found[id(images), both] = images._replace(images=x)
+        return found[id(images), both]
+
+    searched = {part: seen(getattr(protocol, part), both_views) for part in ("gallery", "query")}
+    return protocol._replace(train=seen(protocol.train, False), **searched)
 
 
 def with_mirrored(images: Any) -> Any:

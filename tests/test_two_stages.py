@@ -3,6 +3,7 @@
 import json
 
 import harness
+import jax
 import numpy as np
 import pytest
 import search_cifar4
@@ -82,6 +83,7 @@ def test_mirrored_images_follow_those_that_train(tmp_path):
     for method, flag, said in (
         ("pixels", "--mirror", "features-autoencoder, photo, labels, last-blocks"),
         ("features", "--mirror", "got --method=features"),
+        ("end-to-end", "--both_views", "--both_views is for --method=features-autoencoder, photo"),
         ("labels", "--maps=efficientnet-lite0@224-block12", "--method=last-blocks, got"),
         ("labels", "--ema=0.9", "--ema is for --method=trunk, two-stage, got --method=labels"),
         ("photo", "--clean_statistics", "--clean_statistics is for --method=trunk, two-stage"),
@@ -91,10 +93,26 @@ def test_mirrored_images_follow_those_that_train(tmp_path):
 
 
 def test_mirrored_images_are_not_searched(monkeypatch):
-    monkeypatch.setattr(vectors, "of_protocol", lambda protocol, name: protocol)
+    monkeypatch.setattr(vectors, "of_protocol", lambda protocol, *_: protocol)
     config = search_cifar4.CONFIG(dataset="digits", mirror=True, workdir="w")
     protocol, _ = harness.load_data(config)
     assert len(protocol.train.images) == 2 * len(protocol.gallery.images)
+
+
+def test_codes_of_both_views_are_the_mean_of_an_image_and_its_mirror_image():
+    shared = {"dataset": "digits", "method": "labels", "features": "pixels", "bits": 16, "steps": 3}
+    one = search_cifar4.CONFIG(**shared, workdir="w")
+    both = search_cifar4.CONFIG(**shared, workdir="w", both_views=True)
+    (plain, _), (doubled, _) = map(harness.load_data, (one, both))
+    np.testing.assert_array_equal(doubled.train.images, plain.train.images)
+    mirrored = data.load("digits", "test").images[:, :, ::-1]
+    hasher = search_cifar4.hasher(one, plain)
+    params, _ = hasher.fit(jax.random.key(0), plain.train.images, plain.train.labels)
+    views = hasher.encode(params, plain.query.images), hasher.encode(params, mirrored)
+    found = search_cifar4.hasher(both, doubled).encode(params, doubled.query.images)
+    np.testing.assert_allclose(found, np.mean(views, axis=0), atol=1e-5)
+    assert doubled.gallery.images.shape[1] == 2 * doubled.train.images.shape[1]
+    assert search_cifar4.hasher(both, doubled).spec is None  # an encoder would see one view
 
 
 def test_repeated_rows_begin_with_the_rows_themselves():

@@ -30,6 +30,7 @@ LAST_BLOCKS = {"method": "last-blocks"} | {
 }
 LAST_BLOCKS_224 = LAST_BLOCKS | {"maps": "efficientnet-lite0@224-block12"}
 MIRRORED = LAST_BLOCKS_224 | {"mirror": True, "epochs": 4}
+BOTH_VIEWS = MIRRORED | {"both_views": True}
 F1 = {"dataset": "cifar4", "script": "search_cifar4"}
 ROWS = (
     Row("raw pixels", None, None, {"method": "pixels"}, "3,072 numbers"),
@@ -85,6 +86,8 @@ ROWS = (
     Row("bits from labels, last blocks, 224 pixels, mirrored", None, None, MIRRORED,
         "its last 4 blocks trained too, {epochs} passes, mirror images too, {bits} bits"),
     Row("the same, too long", None, None, MIRRORED | {"epochs": 8}, "{epochs} passes"),
+    Row("the same, 4 passes, both views", None, None, BOTH_VIEWS,
+        "the mean of the units of an image and of its mirror image, before they become bits"),
 )  # fmt: skip
 
 INDEXES = {
