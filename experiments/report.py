@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -157,11 +158,15 @@ def _images(config: harness.Config, protocol: Any) -> Any:
 
 
 def _keep_encoder(workdir, config, hasher, params, protocol) -> bool:
-    """Write encoder/, if the hasher can be made again from a name and settings."""
+    """Write encoder/, if the hasher can be made again from a name and settings.
+
+    If not, that of an earlier run goes: the scores beside it would not be of its codes.
+    """
     import jaxret
 
     if hasher.spec is None:
-        print("no encoder/ is kept: only the models of jaxret can be loaded by name")
+        shutil.rmtree(workdir.path / "encoder", ignore_errors=True)
+        print("no encoder/ is kept: this hasher cannot be made again from a name and settings")
         return False
     jaxret.save_encoder(
         workdir.path / "encoder",

@@ -60,11 +60,12 @@ class TwoStageConfig(harness.Config):
         MAPS[0], "Train last-blocks on these maps of the pretrained network.", MAPS, "data"
     )
     mirror: bool = flag(
-        False, "Train on features or maps of mirrored training images, too.", topic="augmentation"
-    )
+        False, "Train on features or maps of mirrored training images, too, for "
+        "features-autoencoder, photo, labels and last-blocks.", topic="augmentation",
+    )  # fmt: skip
     both_views: bool = flag(
-        False, "Encode the features or maps of an image and of its mirror image, and take the mean "
-        "of both codes' numbers before they become bits.",
+        False, "Search codes that are the mean of an image's and its mirror image's, taken before "
+        "bits are made of them, for the methods of --mirror. No encoder is kept.",
         topic="codes and scores",
     )  # fmt: skip
     dims: int = flag(64, "Give autoencoders' codes this many numbers.", topic="model")
@@ -147,6 +148,8 @@ class TwoStageConfig(harness.Config):
                 raise ValueError(
                     f"--{name} is for --method={', '.join(LEARNING)}, got --method={self.method}"
                 )
+        if self.both_views and self.baselines:
+            raise ValueError("--baselines see one view of an image: leave out --both_views or them")
         if self.maps != MAPS[0] and self.method != "last-blocks":
             raise ValueError(f"--maps is for --method=last-blocks, got --method={self.method}")
         if self.method in OF_TRUNK:

@@ -90,6 +90,8 @@ def test_mirrored_images_follow_those_that_train(tmp_path):
         ("pixels", "--channels=4,4,4,4", "--channels is for --method=trunk, two-stage"),
     ):
         assert said in refusal(search_cifar4, tmp_path, f"--method={method}", flag)
+    both = ("--method=labels", "--both_views", "--baselines")
+    assert "--baselines see one view" in refusal(search_cifar4, tmp_path, *both)
 
 
 def test_mirrored_images_are_not_searched(monkeypatch):
@@ -112,7 +114,16 @@ def test_codes_of_both_views_are_the_mean_of_an_image_and_its_mirror_image():
     found = search_cifar4.hasher(both, doubled).encode(params, doubled.query.images)
     np.testing.assert_allclose(found, np.mean(views, axis=0), atol=1e-5)
     assert doubled.gallery.images.shape[1] == 2 * doubled.train.images.shape[1]
-    assert search_cifar4.hasher(both, doubled).spec is None  # an encoder would see one view
+
+
+@pytest.mark.slow
+def test_an_encoder_of_one_view_does_not_stay_beside_scores_of_both(tmp_path):
+    flags = ("--dataset=digits", "--method=labels", "--features=pixels", "--bits=16", "--steps=3")
+    one = run(search_cifar4, tmp_path / "run", *flags, "--eval_k=20")["metrics"]
+    assert (tmp_path / "run" / "encoder").exists()
+    both = run(search_cifar4, tmp_path / "run", *flags, "--eval_k=20", "--both_views")["metrics"]
+    assert both["f1"] != one["f1"]
+    assert not (tmp_path / "run" / "encoder").exists()
 
 
 def test_repeated_rows_begin_with_the_rows_themselves():

@@ -85,9 +85,9 @@ ROWS = (
         "pretrained network, its last 4 blocks trained too, {epochs} passes, {bits} bits"),
     Row("bits from labels, last blocks, 224 pixels, mirrored", None, None, MIRRORED,
         "its last 4 blocks trained too, {epochs} passes, mirror images too, {bits} bits"),
-    Row("the same, too long", None, None, MIRRORED | {"epochs": 8}, "{epochs} passes"),
-    Row("the same, 4 passes, both views", None, None, BOTH_VIEWS,
-        "the mean of the units of an image and of its mirror image, before they become bits"),
+    Row("the same, both views", None, None, BOTH_VIEWS,
+        "the mean of an image's and its mirror image's units, before they become bits"),
+    Row("one view, too long", None, None, MIRRORED | {"epochs": 8}, "{epochs} passes"),
 )  # fmt: skip
 
 INDEXES = {

@@ -34,7 +34,7 @@ class WordColumns(NamedTuple):
     ) -> UInt[np.ndarray, " n"]:
         """Return the Hamming distance of each code to one query, in an array that may be given.
 
-        Bytes that are given for codes of 256 bits hold a distance of 256 as 0, and all others.
+        Bytes may be given for codes of up to 256 bits: a distance of 256 is 0 then.
         """
         v, n = self.words.shape
         found = np.empty(n, far_type(self.bits // 32)) if out is None else out
@@ -59,7 +59,7 @@ def _in_pairs(codes: UInt32[np.ndarray, "n w"]) -> UInt64[np.ndarray, "n v"]:
 
 
 def _sum(counts: UInt[np.ndarray, "v n"], out: UInt[np.ndarray, " n"]) -> None:
-    """Write the sums over the first axis of numbers up to 64, which are used up."""
+    """Write the sums over the first axis of numbers up to 64, which may be used up."""
     if out.dtype == np.uint8:
         np.add.reduce(counts, axis=0, dtype=np.uint8, out=out)
         return
