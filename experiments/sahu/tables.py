@@ -123,8 +123,8 @@ TABLES = {
     "classifier": Table(
         "accuracy on four classes",
         (
-            Row("the classifier", 0.927, {"method": "trunk"} | PUBLISHED, MIRRORED,
-                "pretrained, last blocks, 224 pixels, mirrored; a vote of 10 by {bits} bits"),
+            Row("the classifier", 0.927, {"method": "trunk"} | PUBLISHED, BOTH_VIEWS,
+                "pretrained, last blocks, 224 pixels, both views; a vote of 10 by {bits} bits"),
             Row("the same network, averaged", None, None, {"method": "trunk"} | AVERAGED,
                 "weights averaged, statistics without dropout, {trunk_epochs} passes"),
             Row("a smaller network", None, None, {"method": "trunk"} | SMALLER,

@@ -212,7 +212,10 @@ class Gallery:
         k = validate.columns(k, self._columns.size)
         query, mask = self._checked(query, keep)
         found = self._cache.topk(query, self._columns, k, mask=mask)
-        return Neighbors(np.asarray(found.distances), self._ids_at(np.asarray(found.indices)))
+        indices = np.asarray(found.indices)
+        all_there = mask is None and k <= self._columns.size
+        ids = self._columns.ids[indices] if all_there else self._ids_at(indices)
+        return Neighbors(np.asarray(found.distances), ids)
 
     def range_search(
         self, query: Any, radius: Any, limit: Any = None, *, keep: Any = None

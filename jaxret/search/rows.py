@@ -47,30 +47,43 @@ def topk(
     Past the end the distance is NEVER and the row -1. compare(query, out) writes the distances of
     all rows to one query where these are laid out in another way, as `WordColumns.distances` does.
     """
-    least = np.full((len(query), k), NEVER, np.int32)
-    row = np.full((len(query), k), -1, np.int64)
     kind = far_type(rows.shape[1])
-    far = np.iinfo(kind).max
     narrow = compare is not None and mask is None and rows.shape[1] == IN_BYTES
     compare = compare or partial(distances, rows)
     buffer = np.empty(len(rows), np.uint8 if narrow else kind)
     left_out = None
+    results = []
     for i in range(len(query)):
         found = compare(query[i], buffer)
         if mask is not None:
             if i < len(mask):  # one for all, or one each
                 left_out = ~mask_of_rows(mask[i][None])[0, : len(rows)]
-            found[left_out] = far
-        nearest = least_rows(found, k)
-        if narrow and len(nearest) and found[nearest[0]] == 0:
-            nothing = nearest[found[nearest] == 0]
+            found[left_out] = np.iinfo(kind).max
+        row = least_rows(found, k)
+        if narrow and len(row) and found[row[0]] == 0:
+            nothing = row[found[row] == 0]
             if (rows[nothing] != query[i]).any():
                 found = compare(query[i], np.empty(len(rows), kind))
-                nearest = least_rows(found, k)
-        values = found[nearest]
-        there = len(values) if mask is None else int(np.searchsorted(values, far))
-        least[i, :there], row[i, :there] = values[:there], nearest[:there]
-    return least, row
+                row = least_rows(found, k)
+        least = found[row].astype(np.int32)
+        if mask is not None:
+            row = row[: np.searchsorted(least, np.iinfo(kind).max)]
+        results.append((least[: len(row)], row))
+    return _table(results, k)
+
+
+def _table(
+    results: list[tuple[Int32[np.ndarray, " _"], Int64[np.ndarray, " _"]]], k: int
+) -> tuple[Int32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
+    """The distances and rows of each query side by side, NEVER and -1 where there are fewer."""
+    if len(results) == 1 and len(results[0][1]) == k:  # which a small search would pay for
+        ((least, row),) = results
+        return least[None], row[None]
+    distances = np.full((len(results), k), NEVER, np.int32)
+    rows = np.full((len(results), k), -1, np.int64)
+    for i, (least, row) in enumerate(results):
+        distances[i, : len(row)], rows[i, : len(row)] = least, row
+    return distances, rows
 
 
 def distances(
@@ -177,14 +190,14 @@ def near(values: Num[np.ndarray, " n"], k: int, most: int | None = None) -> Int6
     minima = lines.min(axis=0)  # vector instructions fold the first axis
     within = _kth(minima, k)
     within = within if most is None else min(within, most)
-    column = np.flatnonzero(minima <= within)
+    column = (minima <= within).nonzero()[0]
     if len(column) * SHARE > folded:
         return np.flatnonzero(values <= within)
-    line, place = np.divmod(np.flatnonzero(lines.take(column, axis=1) <= within), len(column) or 1)
+    near_there = (lines.take(column, axis=1) <= within).ravel().nonzero()[0]
+    line, place = np.divmod(near_there, len(column) or 1)
     place = line * folded + column[place]
-    if split == len(values):
-        return place
-    return np.concatenate([place, split + np.flatnonzero(values[split:] <= within)])
+    last = (values[split:] <= within).nonzero()[0]
+    return np.concatenate([place, split + last]) if len(last) else place
 
 
 def _kth(values, k) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import UInt, UInt32, UInt64
 from jaxret.search.results import far_type
 from jaxret.search.threads import Scratch
 
-STRETCH = 2**15  # rows whose words fit a near cache
+STRETCH = 2**16  # rows that are compared at once: to start operations costs more than a far cache
 IN_A_BYTE = 3  # counts of a word's bits whose sum a byte holds
 
 _words, _counts = Scratch(), Scratch()
