@@ -351,7 +351,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     sizes.add_argument(
         "--approximate", action="store_true",
-        help="Time approximate indexes of codes as well; they are built in minutes at a million.",
+        help="Time approximate indexes as well; they are built in minutes at a million.",
     )  # fmt: skip
     output = parser.add_argument_group("further output")
     output.add_argument(

@@ -1,10 +1,11 @@
-"""Other libraries that search the same gallery: faiss, usearch, PyTorch, CuPy.
+"""Other libraries that search the same gallery: faiss, hnswlib, usearch, PyTorch, CuPy.
 
 A peer is a function (query, k) -> search; the search, called without arguments, gives distances and
 rows as NumPy arrays or, on a device, arrays of its library that are complete. This module is no
 command.
 """
 
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 Search = Callable[[], tuple[Any, Any]]  # distances, rows
 Peer = Callable[[np.ndarray, int], Search]
+LINKS, LINKS_SEEN = 32, 64  # of a node of a graph (twice as many at its base); candidates kept
 TILE_BYTES = 2**31  # of distances that a PyTorch or CuPy peer holds at once
 
 
@@ -47,20 +49,44 @@ def faiss_peers(gallery: np.ndarray, bits: int | None) -> dict[str, Peer]:
 
 
 def approximate_peers(gallery: np.ndarray, bits: int | None) -> dict[str, Peer]:
-    """Return faiss's approximate indexes of codes, with 2 threads: a graph, and tables of hashes.
+    """Return approximate indexes, with 2 threads: faiss's for codes, hnswlib's for vectors."""
+    return _graph_of_vectors(gallery) if bits is None else _indexes_of_codes(gallery, bits)
 
-    The graph has 32 links a node and keeps 64 candidates. The tables are 4 of codes' parts of 16
-    bits, or of fewer, and are looked up within 2 bits.
+
+def _graph_of_vectors(gallery: np.ndarray) -> dict[str, Peer]:
+    """A graph of 32 links a node that keeps 64 candidates, or as many as are asked for."""
+    try:
+        import hnswlib
+    except ImportError:
+        return {}
+    graph = hnswlib.Index("l2", gallery.shape[1])
+    graph.init_index(len(gallery), ef_construction=LINKS_SEEN, M=LINKS)
+    graph.add_items(gallery, num_threads=2)
+
+    def prepared(query: np.ndarray, k: int) -> Search:
+        def run():
+            graph.set_ef(max(LINKS_SEEN, k))
+            return graph.knn_query(query, k, num_threads=2)[::-1]
+
+        return run
+
+    return {f"hnswlib {importlib.metadata.version('hnswlib')}": prepared}
+
+
+def _indexes_of_codes(gallery: np.ndarray, bits: int) -> dict[str, Peer]:
+    """A graph, as above, and tables of hashes.
+
+    The tables are 4 of codes' parts of 16 bits, or of fewer, and are looked up within 2 bits.
     """
     try:
         import faiss
     except ImportError:
         return {}
-    if bits is None or bits % 8:
+    if bits % 8:
         return {}
     rows = np.ascontiguousarray(gallery.view(np.uint8)[:, : bits // 8])
-    graph = faiss.IndexBinaryHNSW(bits, 32)
-    graph.hnsw.efConstruction = graph.hnsw.efSearch = 64
+    graph = faiss.IndexBinaryHNSW(bits, LINKS)
+    graph.hnsw.efConstruction = graph.hnsw.efSearch = LINKS_SEEN
     tables = faiss.IndexBinaryMultiHash(bits, 4, min(16, bits // 4))
     tables.nflip = 2
     faiss.omp_set_num_threads(2)

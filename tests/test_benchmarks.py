@@ -93,6 +93,16 @@ def test_approximate_indexes_are_timed_with_their_recall(tmp_path):
     assert all(row["recall"] > 0.5 for row in rows if "recall" in row)
 
 
+@pytest.mark.soak
+def test_the_approximate_graph_of_vectors_is_timed_with_its_recall(tmp_path):
+    pytest.importorskip("hnswlib")
+    flags = "--n=3000 --bits= --d=8 --queries=4 --k=5 --seconds=0.1 --approximate"
+    rows = rows_of("search.py", tmp_path, *flags.split())
+    found = [row for row in rows if row["peer"].startswith("hnswlib")]
+    assert len(found) == 2
+    assert all(row["recall"] > 0.8 for row in found)
+
+
 def exact_answer(query, gallery, k):
     distances = np.bitwise_count(query[:, None] ^ gallery[None]).sum(axis=2)
     rows = np.argsort(distances, axis=1, kind="stable")[:, :k]
