@@ -378,7 +378,7 @@ def main() -> None:
     """Time, check, write."""
     options = parse()
     print(timing.machine())
-    timing.installed("faiss", "usearch")
+    timing.installed("faiss", "usearch", *(["hnswlib"] if options.approximate else []))
     rows: list[dict[str, Any]] = timing.read(options.json)
     grid(options, rows)
     if options.chart:
