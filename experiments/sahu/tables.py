@@ -22,7 +22,7 @@ ADAM = {"batch_size": 128, "learning_rate": 2e-3, "learning_rate_end": 1e-5}
 
 PUBLISHED = {"trunk_epochs": 21}  # over three hours of a core; how many were published is not known
 AVERAGED = {"trunk_epochs": 20, "clean_statistics": True, "ema": 0.995}  # an hour of two cores
-LONGER = AVERAGED | {"trunk_epochs": 35}  # all training images have been right since pass 33
+LONGER = AVERAGED | {"trunk_epochs": 35}  # level from pass 28 on
 TWO_STAGE = {"method": "two-stage", "epochs": 50}
 SMALLER = {"channels": "16,32,64,128", "dense": "512", "trunk_learning_rate": 1e-3,
            "trunk_epochs": 25, "clean_statistics": True}  # fmt: skip

@@ -29,8 +29,7 @@ MOST_OF_FOUR = np.uint32(0x00C08040)  # four counts of 64 times 0x01010101
 MANY = 2**12  # numbers
 SPARSE = 4  # minima for each neighbor: of fewer, they are a poor bound
 SHARE = 8  # groups are searched one by one if at most one in 8 can hold a neighbor
-IN_BYTES = 8  # words of codes whose distances are compared as bytes, which hold one of 256 as 0: so
-# where a 0 is found, codes are compared
+IN_BYTES = 8  # words of codes whose distances, up to 256, hardly ever need more than a byte
 
 _words, _counts = Scratch(), Scratch()
 
@@ -60,7 +59,7 @@ def topk(
                 left_out = ~mask_of_rows(mask[i][None])[0, : len(rows)]
             found[left_out] = np.iinfo(kind).max
         row = least_rows(found, k)
-        if narrow and len(row) and found[row[0]] == 0:
+        if narrow and len(row) and found[row[0]] == 0:  # or 256, which a byte does not hold
             nothing = row[found[row] == 0]
             if (rows[nothing] != query[i]).any():
                 found = compare(query[i], np.empty(len(rows), kind))

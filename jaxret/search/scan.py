@@ -15,14 +15,13 @@ from jaxret.codes import bit
 from jaxret.search import passes, select
 from jaxret.search.blocks import BLOCK, CLUSTER, GROUP, LANES, alive_groups, rows_at
 from jaxret.search.results import NEVER, far_type
-from jaxret.search.rows import SPARSE, near
+from jaxret.search.rows import IN_BYTES, SPARSE, near
 from jaxret.search.select import Compiled
 from jaxret.search.threads import Scratch, on_host_threads
 
 FAR = 2**22  # bytes of codes for each query: so far from the core, they are best read in order
 NEAR = 2**25  # bytes that are written for the queries of a tile: what fits a cache, about
-IN_BYTES = (8,)  # words of codes whose distances hardly ever need more than a byte,
-MOST = 254  # which holds those up to this, and no row: two bytes cost half as much again
+MOST = 254  # a byte holds distances up to this, and no row: two bytes cost half as much again
 
 _SCRATCH = Scratch()
 
@@ -39,7 +38,7 @@ def topk(
 ) -> tuple[Int32[np.ndarray, "q k"], Int32[np.ndarray, "q k"]]:
     """Return distances and rows of the k nearest codes, as `hamming.topk` does."""
     words = codes.shape[1]
-    exact = words not in IN_BYTES
+    exact = words != IN_BYTES
     found = _search(query, mask, codes, size, k, memory, exact)
     if not exact and np.any(found[0] == MOST):
         return _search(query, mask, codes, size, k, memory, True)
